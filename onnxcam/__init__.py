@@ -1,0 +1,55 @@
+"""Class activation maps of vision models as they are deployed: from any ONNX file, with onnxruntime."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from onnxcam.errors import InputError, ModelError, OnnxcamError, RuntimeUnavailable, UnsupportedGradient
+    from onnxcam.explainable import convert
+    from onnxcam.grad.vjp import vjp
+    from onnxcam.inspection import Inspection, inspect
+    from onnxcam.methods import METHODS
+    from onnxcam.pipeline import Explainer, Explanation
+
+_HOMES = {
+    "METHODS": "methods",
+    "Explainer": "pipeline",
+    "Explanation": "pipeline",
+    "InputError": "errors",
+    "Inspection": "inspection",
+    "ModelError": "errors",
+    "OnnxcamError": "errors",
+    "RuntimeUnavailable": "errors",
+    "UnsupportedGradient": "errors",
+    "convert": "explainable",
+    "inspect": "inspection",
+    "vjp": "grad.vjp",
+}
+
+__all__ = [
+    "METHODS",
+    "Explainer",
+    "Explanation",
+    "InputError",
+    "Inspection",
+    "ModelError",
+    "OnnxcamError",
+    "RuntimeUnavailable",
+    "UnsupportedGradient",
+    "convert",
+    "inspect",
+    "vjp",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name where it is first used: `onnxcam --help` needs none of them."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'onnxcam' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"onnxcam.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,112 @@
+"""`onnxcam explain`: maps of photos, as pictures, arrays and records."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onnxcam.cli import shell
+
+if TYPE_CHECKING:
+    from onnxcam import Explainer, Explanation
+
+
+@click.command()
+@click.argument("model")
+@click.argument("photos", metavar="PHOTO...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="DIR", required=True, help="Folder for pictures, arrays and records.")
+@click.option("--method", default="gradcam", show_default=True, help="See `onnxcam methods`.")
+@click.option(
+    "--layer", "layers", metavar="NAME", multiple=True, help="Feature map; several are fused. Default: the last."
+)
+@click.option(
+    "--target", metavar="CLASS", help="Index or name of the class, or topK as in top5. Default: the top class."
+)
+@click.option("--score", metavar="NAME", default="auto", help="Tensor with the scores. Default: before the softmax.")
+@click.option("--preprocess", metavar="NAME|FILE", default="auto", help="A preset such as imagenet, or a JSON file.")
+@click.option("--labels", metavar="FILE", default="auto", help="Class names, one a line. Default: the model's own.")
+@click.option("--provider", default="auto", show_default=True, help="cpu, cuda or another that onnxruntime has.")
+@click.option(
+    "--option", "options", metavar="KEY=VALUE", multiple=True, help="Option of the method, see `onnxcam methods`."
+)
+@shell.as_json
+def explain(
+    model: str,
+    photos: tuple[str, ...],
+    output: str,
+    method: str,
+    layers: tuple[str, ...],
+    target: str | None,
+    score: str,
+    preprocess: str,
+    labels: str,
+    provider: str,
+    options: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show what in each PHOTO speaks for a class."""
+    from onnxcam import Explainer
+
+    with shell.progress() as report:
+        explainer = Explainer(
+            model,
+            method,
+            layers=list(layers) or "auto",
+            target=shell.target(target),
+            score=score,
+            preprocess=preprocess,
+            labels=labels,
+            providers=provider,
+            options=shell.options(options),
+            progress=report,
+        )
+        explanation = explainer.images(list(photos))
+        files = [str(file) for file in explanation.save(output)]
+    record = _record(model, photos, explainer, explanation, files)
+    shell.print_json(record) if as_json else _print(record)
+
+
+def _record(
+    model: str, photos: tuple[str, ...], explainer: Explainer, explanation: Explanation, files: list[str]
+) -> dict[str, object]:
+    rows: dict[int, list[dict[str, object]]] = {sample: [] for sample in range(len(photos))}
+    for row, sample in enumerate(explanation.samples):
+        target = int(explanation.targets[row])
+        probability = None if explanation.probabilities is None else float(explanation.probabilities[row])
+        label = explanation.labels[target] if explanation.labels else None
+        score = float(explanation.scores[row])
+        rows[int(sample)].append({"class": target, "label": label, "probability": probability, "score": score})
+    return {
+        "model": model,
+        "photos": [{"photo": photo, "rows": rows[sample]} for sample, photo in enumerate(photos)],
+        "method": explainer.method.name,
+        "layers": list(explainer.layers),
+        "score": explainer.score,
+        "preprocess": explainer.preprocess and json.loads(explainer.preprocess.to_json()),
+        "provider": explainer.provider,
+        "assumptions": list(explainer.assumptions),
+        "warnings": list(explanation.warnings),
+        "files": files,
+    }
+
+
+def _print(record: dict[str, Any]) -> None:
+    shell.print_facts((photo["photo"], [_line(row) for row in photo["rows"]]) for photo in record["photos"])
+    shell.print_facts(
+        [
+            ("layers" if len(record["layers"]) > 1 else "layer", record["layers"]),
+            ("method", record["method"]),
+            ("provider", record["provider"]),
+            ("assumed", record["assumptions"]),
+            ("warning", record["warnings"]),
+            ("written", record["files"]),
+        ]
+    )
+
+
+def _line(row: dict[str, Any]) -> str:
+    name = f"class {row['class']}" if row["label"] is None else f"{row['label']} ({row['class']})"
+    probability = "" if row["probability"] is None else f"probability {row['probability']:.3f}, "
+    return f"{name}: {probability}score {row['score']:.3f}"

@@ -1,0 +1,205 @@
+"""The graph as the walk sees it: nodes in order, the type of every tensor, the value of every constant.
+
+It is a view: the ModelProto is never changed. Types come from one pass over the nodes (infer.py), helped by onnx's
+whole-graph inference where only that can tell (shapes computed from shapes), and by the file's own value_info last.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper, shape_inference
+from onnx.reference import ReferenceEvaluator
+
+from onnxcam.errors import ModelError
+from onnxcam.grad.infer import Type, infer
+from onnxcam.grad.tensor import SMALL, schema_of
+
+_UNFOLDED = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"})
+_DATA_PROPAGATED = frozenset({"Shape", "Size"})
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator of the graph, attributes as Python values; `domain` "" is ONNX's own."""
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    domain: str = ""
+    version: int = 0
+
+    @classmethod
+    def of(cls, proto: onnx.NodeProto, opsets: Mapping[str, int]) -> "Node":
+        """Read a NodeProto; `version` is the opset of its domain."""
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
+        return cls(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), attributes, domain, opsets.get(domain, 0))
+
+    def __str__(self) -> str:
+        operator = f"{self.domain}.{self.op}" if self.domain else self.op
+        return f"{operator} '{self.name or self.outputs[0]}'"
+
+
+class Forward:
+    """A model's main graph: `nodes`, `inputs`, `outputs`, and types and constants by tensor name."""
+
+    def __init__(self, model: onnx.ModelProto, folder: str = "") -> None:
+        """Read `model`; `folder` is where its external data lies. Raises ModelError for an unsorted graph."""
+        graph = model.graph
+        self.opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
+        self.opsets.setdefault("", 1)
+        self.folder = folder
+        self.initializers = {t.name: t for t in graph.initializer}
+        self.inputs = [i.name for i in graph.input if i.name not in self.initializers]
+        self.outputs = [o.name for o in graph.output]
+        self.nodes = [Node.of(n, self.opsets) for n in graph.node]
+        self.functions = {(f.domain, f.name) for f in model.functions}
+        self._folded: dict[str, npt.NDArray[np.generic]] = {}
+        self._types: dict[str, Type] = {i.name: t for i in graph.input if (t := Type.of(i.type, i.name))}
+        self._types |= {t.name: Type(t.data_type, tuple(t.dims)) for t in graph.initializer}
+        self._names = {n.name for n in graph.node} | set(self._types) | {o for n in graph.node for o in n.output}
+        self._check_order()
+        self._read_types(model)
+
+    def type(self, name: str) -> Type:
+        """Type of a tensor. Raises ModelError where neither inference nor the file tells its element type."""
+        if name not in self._types:
+            raise ModelError(f"The type of tensor '{name}' is unknown: the operator that makes it is not in the ONNX standard.")
+        return self._types[name]
+
+    def has_type(self, name: str) -> bool:
+        """Whether the element type of a tensor is known."""
+        return name in self._types
+
+    def constant(self, name: str, limit: int | None = None) -> npt.NDArray[np.generic] | None:
+        """Value of a tensor that does not depend on the input and has at most `limit` elements; else None."""
+        if name in self._folded:
+            array = self._folded[name]
+            return array if limit is None or array.size <= limit else None
+        proto = self.initializers.get(name)
+        if proto is None or (limit is not None and int(np.prod(proto.dims)) > limit):
+            return None
+        try:
+            return numpy_helper.to_array(proto, self.folder)
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            raise ModelError(f"The data of weight '{name}' cannot be read: {error}") from error
+
+    def taken(self, name: str) -> bool:
+        """Whether a tensor or node of the graph has that name."""
+        return name in self._names
+
+    def names(self) -> list[str]:
+        """Every tensor of known type."""
+        return list(self._types)
+
+    def add(self, name: str, type_: Type) -> None:
+        """Make a tensor that was written on top of the graph known to the walk."""
+        self._types[name] = type_
+
+    def producers(self) -> dict[str, Node]:
+        """The node that makes each tensor."""
+        return {o: n for n in self.nodes for o in n.outputs if o}
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """The nodes that read each tensor."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                readers.setdefault(name, []).append(node)
+        return readers
+
+    def _check_order(self) -> None:
+        known = set(self._types) | set(self.inputs) | {""}
+        for node in self.nodes:
+            late = [i for i in node.inputs if i not in known]
+            if late:
+                raise ModelError(f"Node {node} reads '{late[0]}' before any node makes it: the graph is unsorted, cyclic or incomplete.")
+            known.update(node.outputs)
+        lost = [o for o in self.outputs if o not in known]
+        if lost:
+            raise ModelError(f"The model's output '{lost[0]}' is made by no node: the file is incomplete.")
+
+    def _read_types(self, model: onnx.ModelProto) -> None:
+        declared = {v.name: t for v in _whole_graph_types(model, self.initializers) if (t := Type.of(v.type, v.name))}
+        for proto, node in zip(model.graph.node, self.nodes, strict=True):
+            self._fold(proto, node)
+            found = self._infer(proto, node)
+            for name in filter(None, node.outputs):
+                type_ = _sharper(found.get(name), declared.get(name))
+                if type_ is not None:
+                    self._types[name] = type_
+
+    def _infer(self, proto: onnx.NodeProto, node: Node) -> dict[str, Type]:
+        if not node.version or (node.domain, node.op) in self.functions or any(a.g.node for a in proto.attribute):
+            return {}
+        types = {i: self._types[i] for i in node.inputs if i in self._types}
+        data = {i: numpy_helper.from_array(c, i) for i in types if (c := self.constant(i, SMALL)) is not None}
+        try:
+            return infer(proto, schema_of(node.op, node.domain, node.version), self.opsets, types, data)
+        except (onnx.defs.SchemaError, shape_inference.InferenceError):
+            return {}  # an operator outside the standard, or misused: whoever needs its type says so
+
+    def _fold(self, proto: onnx.NodeProto, node: Node) -> None:
+        """Compute a small node whose inputs are all constant, and Shape of a static tensor."""
+        if node.domain or node.op in _UNFOLDED or any(a.g.node for a in proto.attribute):
+            return
+        if node.op == "Constant" and "value" in node.attributes:
+            self._folded[node.outputs[0]] = numpy_helper.to_array(proto.attribute[0].t)
+            return
+        if node.op in _DATA_PROPAGATED and (t := self._types.get(node.inputs[0])) and t.is_static:
+            feeds: dict[str, npt.NDArray[np.generic]] = {node.inputs[0]: np.broadcast_to(np.float32(0), t.shape or ())}
+        else:
+            feeds = {}
+            for name in filter(None, node.inputs):
+                value = self.constant(name, SMALL)
+                if value is None:
+                    return
+                feeds[name] = value
+        try:
+            results = ReferenceEvaluator(proto, opsets=self.opsets).run(None, feeds)
+        except (NotImplementedError, TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError):
+            return  # the reference implementation cannot: the tensor is then simply not a known constant
+        for name, value in zip(node.outputs, results, strict=False):
+            if isinstance(value, (np.ndarray, np.generic)):
+                self._folded[name] = np.asarray(value)
+
+
+def _whole_graph_types(model: onnx.ModelProto, initializers: Iterable[str]) -> list[onnx.ValueInfoProto]:
+    """onnx's inference over the graph without its large weights; what the file declares where that says nothing."""
+    source = model.graph
+    light = onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import, functions=model.functions)
+    light.graph.name = source.name or "graph"
+    light.graph.node.extend(source.node)
+    # Shapes that the file declares may be stale (a batch size edited afterwards): only what is computed counts.
+    light.graph.output.extend(helper.make_empty_tensor_value_info(o.name) for o in source.output)
+    known = set(initializers)
+    light.graph.input.extend(i for i in source.input if i.name not in known)
+    for tensor in source.initializer:
+        if int(np.prod(tensor.dims)) <= SMALL and tensor.data_location != TensorProto.EXTERNAL:
+            light.graph.initializer.append(tensor)
+        else:
+            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    try:
+        inferred = shape_inference.infer_shapes(light, data_prop=True).graph
+    except (shape_inference.InferenceError, RuntimeError):
+        inferred = light.graph  # a contradiction somewhere: node-by-node inference goes as far as it can
+    computed = [*inferred.value_info, *inferred.output]
+    names = {v.name for v in computed if v.type.WhichOneof("value")}
+    return [*computed, *(v for v in (*source.value_info, *source.output) if v.name not in names)]
+
+
+def _sharper(a: Type | None, b: Type | None) -> Type | None:
+    """The type of the two that says more: a rank over none, a number over a symbol."""
+    if a is None or b is None:
+        return a or b
+    if a.shape is None:
+        return Type(a.dtype, b.shape)
+    if b.shape is None or len(a.shape) != len(b.shape):
+        return a
+    own = [isinstance(d, str) and ":" in d for d in a.shape]
+    return Type(a.dtype, tuple(y if isinstance(y, int) or mine else x for x, y, mine in zip(a.shape, b.shape, own, strict=True)))

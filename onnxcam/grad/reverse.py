@@ -1,0 +1,129 @@
+"""The reverse walk: from the gradient of one tensor to the gradients of others, through the table of rules.
+
+It knows no operator. For each node from last to first it asks the registry for one rule per input that lies on a
+path to a tensor asked for, and adds up what the rules return. Every gradient has exactly its tensor's shape and type.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+from onnxcam.errors import ModelError, UnsupportedGradient
+from onnxcam.grad import bind
+from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.registry import Row, Rule, Stop, find
+from onnxcam.grad.shapes import sum_to, zeros_like
+from onnxcam.grad.tensor import Tape, Value
+
+
+def pullback(forward: Forward, tape: Tape, of: str, seed: Value, wrt: Sequence[str]) -> dict[str, Value]:
+    """Gradients Jᵀ·seed of tensor `of` with respect to each tensor of `wrt`, written on `tape`.
+
+    `seed` has the shape and type of `of`. Raises UnsupportedGradient naming every operator on the way that has no
+    rule, and ModelError where `of` does not depend on one of `wrt`.
+    """
+    reached = _reached(forward, wrt)
+    path = _path(forward, of, reached)
+    _refuse_missing(path, reached)
+    for name in wrt:
+        if name != of and not any(name in node.inputs for node in path):
+            raise ModelError(f"'{of}' does not depend on '{name}' by any path that a gradient can follow.")
+    gradients: dict[str, list[Value]] = {of: [seed]}
+    for node in reversed(path):
+        g = [_total(gradients, o) for o in node.outputs]
+        if any(v is not None for v in g):
+            _pull(forward, tape, node, g, reached, gradients)
+    return {name: cast(Value, _total(gradients, name)) for name in wrt}
+
+
+def missing(forward: Forward, of: str, wrt: Sequence[str]) -> list[Node]:
+    """The nodes between `wrt` and `of` that have no rule, first to last."""
+    reached = _reached(forward, wrt)
+    return [n for n in _path(forward, of, reached) if not _has_rules(n, reached)]
+
+
+def _pull(forward: Forward, tape: Tape, node: Node, g: list[Value | None], reached: set[str], gradients: dict[str, list[Value]]) -> None:
+    row = cast(Row, find(node.op, node.domain, node.version))
+    inputs = bind.inputs(node, tape)
+    outputs = [tape.value(o) if o else None for o in node.outputs]
+    for index, (name, x) in enumerate(zip(node.inputs, inputs, strict=True)):
+        rule = row.rule(index)
+        if name not in reached or x is None or isinstance(rule, Stop) or rule is None:
+            continue
+        try:
+            result = _apply(row, rule, index, node, g, outputs, inputs, tape)
+        except UnsupportedGradient as error:
+            raise UnsupportedGradient(str(error) if str(node) in str(error) else f"{node}: {error}") from error
+        y = outputs[0]
+        if row.elementwise and y is not None and len([i for i in node.inputs if i]) > 1:
+            result = sum_to(result, y, x)
+        gradients.setdefault(name, []).append(_checked(result, x, node))
+
+
+def _apply(
+    row: Row, rule: Rule, index: int, node: Node, g: list[Value | None], outputs: list[Value | None], inputs: list[Value | None], tape: Tape
+) -> Value:
+    attributes = bind.attributes(node, rule, tape)
+    if row.many:
+        filled = tuple(zeros_like(y) if v is None and y is not None else v for v, y in zip(g, outputs, strict=True))
+        return rule(filled, tuple(outputs), *inputs, **attributes)
+    if g[0] is None:
+        raise UnsupportedGradient(f"{node}: no gradient flows through its second output. Choose another layer or score.")
+    position = (index,) if row.variadic is not None else ()
+    return rule(g[0], outputs[0], *position, *inputs, **attributes)
+
+
+def _checked(result: Value, x: Value, node: Node) -> Value:
+    """The gradient under its tensor's own type; a rule that returns another shape is wrong and must not pass."""
+    got, due = result.type.shape, x.type.shape
+    same = got is None or due is None or (len(got) == len(due) and all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(got, due, strict=True)))
+    if not same or result.dtype != x.dtype:
+        raise AssertionError(f"The rule of {node} returned {result.type} for '{x.name}', which is {x.type}")
+    return x.tape.retype(result, x.type)
+
+
+def _total(gradients: dict[str, list[Value]], name: str) -> Value | None:
+    parts = gradients.get(name, [])
+    while len(parts) > 1:
+        first, second = parts.pop(0), parts.pop(0)
+        parts.append(first.tape.retype(first + second, first.type))
+    return parts[0] if parts else None
+
+
+def _reached(forward: Forward, wrt: Iterable[str]) -> set[str]:
+    """Every float tensor that depends on one of `wrt` by a path on which a gradient can flow."""
+    reached = set(wrt)
+    for node in forward.nodes:
+        if any(name in reached and not _stops(node, i) for i, name in enumerate(node.inputs)):
+            reached.update(o for o in node.outputs if o and not (forward.has_type(o) and not forward.type(o).is_float))
+    return reached
+
+
+def _stops(node: Node, index: int) -> bool:
+    row = find(node.op, node.domain, node.version)
+    return row is not None and isinstance(row.rule(index), Stop)
+
+
+def _path(forward: Forward, of: str, reached: set[str]) -> list[Node]:
+    """The nodes that lead from the tensors reached to `of`, in graph order."""
+    wanted = {of} & reached
+    path = []
+    for node in reversed(forward.nodes):
+        if wanted.intersection(node.outputs):
+            inside = {name for i, name in enumerate(node.inputs) if name in reached and not _stops(node, i)}
+            if inside:
+                wanted |= inside
+                path.append(node)
+    return path[::-1]
+
+
+def _has_rules(node: Node, reached: set[str]) -> bool:
+    row = find(node.op, node.domain, node.version)
+    return row is not None and all(row.rule(i) is not None for i, name in enumerate(node.inputs) if name in reached)
+
+
+def _refuse_missing(path: Sequence[Node], reached: set[str]) -> None:
+    lost = [n for n in path if not _has_rules(n, reached)]
+    if lost:
+        some = ", ".join(str(n) for n in lost[:8]) + (f", … ({len(lost)} in all)" if len(lost) > 8 else "")
+        after = lost[-1].outputs[0]
+        raise UnsupportedGradient(f"No gradient for {some}. Choose a layer at or after '{after}', or a method that needs no gradient.")

@@ -1,0 +1,77 @@
+"""Matrix products."""
+
+from onnxcam.grad.infer import Type
+from onnxcam.grad.registry import vjp
+from onnxcam.grad.shapes import sum_to
+from onnxcam.grad.tensor import Value, op
+
+
+def _transposed(x: Value) -> Value:
+    return op.Transpose(x, perm=[*range(x.rank - 2), x.rank - 1, x.rank - 2])
+
+
+def _batched(product: Value, y: Value, x: Value, rows: int | str, columns: int | str) -> Value:
+    """A product of batched matrices, summed over the batch axes that `x` was stretched along."""
+    batch = y.shape[: max(0, y.rank - 2)]
+    wide = product.tape.retype(product, Type(product.dtype, (*batch, rows, columns)))
+    return sum_to(wide, wide, x)
+
+
+def matmul_left(g: Value, y: Value, a: Value, b: Value) -> Value:
+    """dA = g Bᵀ; a vector is a matrix with one row or column."""
+    if a.rank == 1 and b.rank == 1:
+        return g * b
+    if b.rank == 1:
+        return op.Unsqueeze(g, axes=[g.rank]) * b
+    if a.rank == 1:
+        rows = op.Unsqueeze(g, axes=[g.rank - 1])
+        product = op.Squeeze(op.MatMul(rows, _transposed(b)), axes=[b.rank - 2])
+        return op.ReduceSum(product, axes=list(range(product.rank - 1)), keepdims=0) if product.rank > 1 else product
+    return _batched(op.MatMul(g, _transposed(b)), y, a, a.shape[-2], a.shape[-1])
+
+
+def matmul_right(g: Value, y: Value, a: Value, b: Value) -> Value:
+    """dB = Aᵀ g."""
+    if a.rank == 1 and b.rank == 1:
+        return g * a
+    if a.rank == 1:
+        return op.Unsqueeze(g, axes=[g.rank - 1]) * op.Unsqueeze(a, axes=[1])
+    if b.rank == 1:
+        product = a * op.Unsqueeze(g, axes=[g.rank])
+        return op.ReduceSum(product, axes=list(range(product.rank - 1)), keepdims=0)
+    return _batched(op.MatMul(_transposed(a), g), y, b, b.shape[-2], b.shape[-1])
+
+
+vjp("MatMul", matmul_left, matmul_right)
+
+
+def _gemm(a: Value, b: Value, trans_a: int, trans_b: int) -> Value:
+    """A'B'; before opset 11 the third operand was not optional."""
+    zero = [a.tape.constant([0], a.dtype)] if a.tape.graph.opsets[""] < 11 else []
+    return op.Gemm(a, b, *zero, transA=trans_a, transB=trans_b)
+
+
+def _scaled(v: Value, by: float) -> Value:
+    return v if by == 1 else v * by
+
+
+def gemm_a(g: Value, y: Value, a: Value, b: Value, c: Value | None = None, *, alpha: float, beta: float, transA: int, transB: int) -> Value:  # noqa: N803 - ONNX's names
+    """Y = alpha·A'B' + beta·C: dA' = alpha·g B'ᵀ."""
+    if transA:
+        return _scaled(_gemm(b, g, transB, 1), alpha)
+    return _scaled(_gemm(g, b, 0, 1 - transB), alpha)
+
+
+def gemm_b(g: Value, y: Value, a: Value, b: Value, c: Value | None = None, *, alpha: float, beta: float, transA: int, transB: int) -> Value:  # noqa: N803 - ONNX's names
+    """dB' = alpha·A'ᵀ g."""
+    if transB:
+        return _scaled(_gemm(g, a, 1, transA), alpha)
+    return _scaled(_gemm(a, g, 1 - transA, 0), alpha)
+
+
+def gemm_c(g: Value, y: Value, a: Value, b: Value, c: Value, *, alpha: float, beta: float, transA: int, transB: int) -> Value:  # noqa: N803 - ONNX's names
+    """dC = beta·g, summed over what C was stretched along."""
+    return sum_to(_scaled(g, beta), y, c)
+
+
+vjp("Gemm", gemm_a, gemm_b, gemm_c)

@@ -1,0 +1,227 @@
+"""Pools. A pool is a convolution of each channel by itself, so its gradient is that convolution transposed.
+
+MaxPool routes the gradient to the first of the largest elements of each window, as PyTorch does. It is written
+without the Indices output and without Scatter: half of the providers have neither, and asking for Indices makes the
+forward pool thirty times slower on CPU.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from onnxcam.errors import UnsupportedGradient
+from onnxcam.grad.mask import LOWEST, step
+from onnxcam.grad.registry import vjp
+from onnxcam.grad.rules.convolution import spread
+from onnxcam.grad.shapes import (
+    INT64,
+    count,
+    crop,
+    each_size,
+    expand_like,
+    pad,
+    reshape,
+    reshape_like,
+    shape_of,
+    sizes,
+    static,
+)
+from onnxcam.grad.tensor import Value, op
+from onnxcam.grad.window import Window
+
+
+def max_pool(
+    g: Value,
+    y: Value,
+    x: Value,
+    *,
+    kernel_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    ceil_mode: int = 0,
+    storage_order: int = 0,
+) -> Value:
+    """To the first maximum of each window."""
+    window = Window.of(kernel_shape, strides, dilations, pads)
+    padded, window = _cover(x, y, window, bool(ceil_mode), LOWEST[x.dtype])
+    channels, taps = _channels(x), window.volume
+    onehot = np.tile(np.eye(taps).reshape(taps, 1, *window.kernel), (channels, 1, *[1] * window.rank))
+    kernel = x.tape.constant(onehot, x.dtype)
+    patches = op.Conv(padded, kernel, group=channels, strides=window.strides, dilations=window.dilations)
+    columns = op.Reshape(patches, x.tape.constant([0, channels, taps, -1], INT64))
+    order = x.tape.constant(np.arange(taps).reshape(1, 1, -1, 1), x.dtype)
+    rank = step(op.ReduceMax(columns, axes=[2], keepdims=1) - columns) * float(taps) + order
+    later = step(rank - op.ReduceMin(rank, axes=[2], keepdims=1))
+    rows = op.Reshape(_as_many(g, patches), x.tape.constant([0, channels, 1, -1], INT64))
+    return spread(op.Reshape(rows * (1 - later), shape_of(patches)), kernel, x, window, channels)
+
+
+vjp("MaxPool", max_pool)
+
+
+def average_pool(
+    g: Value,
+    y: Value,
+    x: Value,
+    *,
+    kernel_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    ceil_mode: int = 0,
+    count_include_pad: int = 0,
+) -> Value:
+    """g shared out among the elements that each window counted."""
+    window = Window.of(kernel_shape, strides, dilations, pads)
+    return _sum_windows(g / _counted(x, y, window, bool(ceil_mode), bool(count_include_pad)), y, x, window, bool(ceil_mode))
+
+
+vjp("AveragePool", average_pool)
+
+
+def lp_pool(
+    g: Value,
+    y: Value,
+    x: Value,
+    *,
+    kernel_shape: Sequence[int],
+    p: int,
+    strides: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    ceil_mode: int = 0,
+) -> Value:
+    """y = (Σ|x|^p)^(1/p): sign(x)·|x|^(p−1)·y^(1−p), and 0 where the window is 0."""
+    window = Window.of(kernel_shape, strides, dilations, pads)
+    return _lp_inner(x, p) * _sum_windows(_lp_outer(g, y, p), y, x, window, bool(ceil_mode))
+
+
+vjp("LpPool", lp_pool)
+
+
+def _lp_inner(x: Value, p: int) -> Value:
+    sign = step(x) - step(-x)
+    return sign if p == 1 else x if p == 2 else sign * op.Pow(op.Abs(x), float(p - 1))
+
+
+def _lp_outer(g: Value, y: Value, p: int) -> Value:
+    if p == 1:
+        return g
+    some = step(y)
+    return g * some / op.Pow(y + (1 - some), float(p - 1))
+
+
+# ----- global pools -----
+def _space(x: Value) -> list[int]:
+    return list(range(2, x.rank))
+
+
+def global_max_pool(g: Value, y: Value, x: Value) -> Value:
+    """To the first maximum of each channel."""
+    flat = op.Reshape(x, x.tape.constant([0, 0, -1], INT64))
+    length = static(flat, [2]) or (static(x, _space(x)) and [int(np.prod(static(x, _space(x)) or [0]))])
+    if not length:
+        raise UnsupportedGradient("its gradient needs a fixed image size. Fix the height and width of the model's input")
+    order = x.tape.constant(np.arange(length[0]).reshape(1, 1, -1), x.dtype)
+    rank = step(op.ReduceMax(flat, axes=[2], keepdims=1) - flat) * float(length[0]) + order
+    first = 1 - step(rank - op.ReduceMin(rank, axes=[2], keepdims=1))
+    return reshape_like(first, x) * g
+
+
+vjp("GlobalAveragePool", lambda g, y, x: expand_like(g / count(x, _space(x)), x))
+vjp("GlobalMaxPool", global_max_pool)
+vjp("GlobalLpPool", lambda g, y, x, *, p: _lp_inner(x, p) * _lp_outer(g, y, p))
+
+
+# ----- windows -----
+def _sum_windows(g: Value, y: Value, x: Value, window: Window, ceil: bool) -> Value:
+    """The transpose of summing each window."""
+    axes = _space(x)
+    if window.tiles and g.tape.graph.opsets[""] >= 8 and static(x, axes) == [n * k for n, k in zip(static(y, axes) or [], window.kernel, strict=False)]:
+        return _repeat(g, x, window)
+    padded, fitted = _cover(x, y, window, ceil, 0.0)
+    channels = _channels(x)
+    ones = x.tape.constant(np.ones((channels, 1, *window.kernel)), x.dtype)
+    if ceil and static(g, axes) is None:
+        g = _as_many(g, op.Conv(padded, ones, group=channels, strides=window.strides, dilations=window.dilations))
+    return spread(g, ones, x, fitted, channels)
+
+
+def _repeat(g: Value, x: Value, window: Window) -> Value:
+    """Windows side by side: each value repeated over its tile."""
+    out = static(g, _space(g)) or []
+    pairs = list(zip(out, window.kernel, strict=True))
+    lead = [*each_size(g, [0]), _channels(x)]
+    apart = reshape(g, [*lead, *(v for o, _ in pairs for v in (o, 1))])
+    tiled = op.Expand(apart, x.tape.constant([1, 1, *(v for pair in pairs for v in pair)], INT64))
+    return reshape(tiled, [*lead, *(o * k for o, k in pairs)])
+
+
+def _cover(x: Value, y: Value, window: Window, ceil: bool, value: float) -> tuple[Value, Window]:
+    """`x` padded so that unpadded windows fall where the pool's did, and the window with the pads that it took."""
+    axes = _space(x)
+    have, out = static(x, axes), static(y, axes)
+    if have is not None and out is not None:
+        need = [(o - 1) * s + r for o, s, r in zip(out, window.strides, window.reach, strict=True)]
+        end = [max(0, n - b - h) for n, b, h in zip(need, window.begin, have, strict=True)]
+    else:
+        end = [e + (s - 1 if ceil else 0) for e, s in zip(window.end, window.strides, strict=True)]
+    return pad(x, window.begin, end, axes, value), replace(window, end=tuple(end))
+
+
+def _as_many(g: Value, windows: Value) -> Value:
+    """`g` with as many windows as `windows` has: a ceil-mode pool of dynamic size may have dropped the last one."""
+    axes = list(range(2, g.rank))
+    if static(g, axes) is not None or g.shape[2:] == windows.shape[2:]:
+        return g
+    return _extend(g, sizes(windows, axes), axes)
+
+
+def _extend(g: Value, windows: Value, axes: Sequence[int]) -> Value:
+    """`g` with zeros appended along `axes` up to the numbers in `windows`."""
+    nothing = g.tape.constant([0] * (g.rank + 2), INT64)
+    return op.Pad(g, pads=op.Concat(nothing, op.Sub(windows, sizes(g, axes)), axis=0))
+
+
+def _counted(x: Value, y: Value, window: Window, ceil: bool, include_pad: bool) -> "Value | float":
+    """How many elements each window averaged: a number where all are full, else a tensor that broadcasts to y."""
+    axes = _space(x)
+    edge = any(window.begin + window.end)
+    if not ceil and (include_pad or not edge):
+        return float(window.volume)
+    have, out = static(x, axes), static(y, axes)
+    if have is not None and out is not None:
+        result: Value | float = 1.0
+        for i in range(window.rank):
+            counts = _axis_counts(have[i], out[i], i, window, include_pad)
+            if len(set(counts)) == 1:
+                result = result * float(counts[0])
+            else:
+                shape = [1] * (2 + i) + [-1] + [1] * (window.rank - 1 - i)
+                result = x.tape.constant(np.reshape(counts, shape), x.dtype) * result
+        return result
+    ones = op.Expand(x.tape.constant(1, x.dtype), op.Concat(x.tape.constant([1, 1], INT64), sizes(x, axes), axis=0))
+    inner = pad(ones, window.begin, window.end, axes, 1.0) if include_pad else ones
+    outer = [0] * window.rank if include_pad else window.begin
+    tail = [0 if include_pad else e for e in window.end]
+    framed = pad(inner, outer, [t + (s - 1 if ceil else 0) for t, s in zip(tail, window.strides, strict=True)], axes)
+    kernel = x.tape.constant(np.ones((1, 1, *window.kernel)), x.dtype)
+    counts_ = op.Conv(framed, kernel, strides=window.strides, dilations=window.dilations)
+    return crop(counts_, y, [0] * window.rank, axes)
+
+
+def _axis_counts(size: int, windows: int, axis: int, window: Window, include_pad: bool) -> list[int]:
+    begin, end = window.begin[axis], window.end[axis]
+    low, high = (-begin, size + end) if include_pad else (0, size)
+    starts = [w * window.strides[axis] - begin for w in range(windows)]
+    taps = [k * window.dilations[axis] for k in range(window.kernel[axis])]
+    return [sum(low <= s + t < high for t in taps) for s in starts]
+
+
+def _channels(x: Value) -> int:
+    channels = static(x, [1])
+    if channels is None:
+        raise UnsupportedGradient(f"the number of channels of '{x.name}' is unknown. Fix it in the model")
+    return channels[0]

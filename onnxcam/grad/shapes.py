@@ -1,0 +1,179 @@
+"""Shapes, once for all rules: sizes that may be known now or at run time, broadcasting undone, windows cut out.
+
+A rule uses `shape_of`, `sizes` or `crop` and never asks whether a dimension is a number: a constant is written where it
+is, a Shape node where it is not.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from onnxcam.errors import UnsupportedGradient
+from onnxcam.grad.infer import Type
+from onnxcam.grad.tensor import Value, op
+
+INT64 = onnx.TensorProto.INT64
+
+
+def shape_of(x: Value) -> Value:
+    """The shape of `x`, int64 [rank]."""
+    return x.tape.constant(x.shape, INT64) if x.type.is_static else op.Shape(x)
+
+
+def sizes(x: Value, axes: Sequence[int]) -> Value:
+    """The sizes of some axes of `x`, int64 [len(axes)]."""
+    dims = [x.shape[a] for a in axes]
+    if all(isinstance(d, int) for d in dims):
+        return x.tape.constant(dims, INT64)
+    return op.Gather(op.Shape(x), x.tape.constant([a % x.rank for a in axes], INT64))
+
+
+def static(x: Value, axes: Sequence[int]) -> list[int] | None:
+    """The sizes of some axes where all are known, else None."""
+    dims = [x.shape[a] for a in axes]
+    known = [d for d in dims if isinstance(d, int)]
+    return known if len(known) == len(dims) else None
+
+
+def count(x: Value, axes: Sequence[int]) -> "Value | float":
+    """The number of elements that a reduction over `axes` covers, in the element type of `x`."""
+    dims = static(x, axes)
+    return float(np.prod(dims)) if dims is not None else op.Cast(op.ReduceProd(sizes(x, axes), keepdims=0), to=x.dtype)
+
+
+def ints(x: Value, what: str) -> list[int]:
+    """The integers of a constant operand. Raises UnsupportedGradient where it is computed at run time."""
+    if x.constant is None:
+        raise UnsupportedGradient(f"its {what} '{x.name}' is computed at run time, and the gradient needs a constant")
+    return [int(v) for v in np.asarray(x.constant).reshape(-1)]
+
+
+def sum_to(g: Value, y: Value, x: Value) -> Value:
+    """Undo broadcasting: sum `g`, shaped like `y`, over the axes that `x` was stretched along."""
+    lead = y.rank - x.rank
+    axes = list(range(lead))
+    for axis, (wide, own) in enumerate(zip(y.shape[lead:], x.shape, strict=True), start=lead):
+        if own == wide or (isinstance(own, int) and own != 1):
+            continue
+        if own != 1:
+            return _sum_at_run_time(g, x, lead)
+        axes.append(axis)
+    if not axes:
+        return g
+    if len(axes) == lead:
+        return op.ReduceSum(g, axes=axes, keepdims=0)
+    kept = op.ReduceSum(g, axes=axes, keepdims=1)
+    return op.Squeeze(kept, axes=list(range(lead))) if lead else kept
+
+
+def _sum_at_run_time(g: Value, x: Value, lead: int) -> Value:
+    if g.tape.graph.opsets[""] < 13:
+        raise UnsupportedGradient(
+            f"whether '{x.name}' of shape {list(x.shape)} is broadcast is known at run time only, which needs opset 13. "
+            "Export with opset 13 or later, or with the dimension fixed"
+        )
+    own = shape_of(x)
+    if lead:
+        own = op.Concat(x.tape.constant([1] * lead, INT64), own, axis=0)
+    axes = op.Squeeze(op.NonZero(op.Equal(own, x.tape.constant([1], INT64))), axes=[0])
+    return op.Reshape(op.ReduceSum(g, axes, keepdims=1, noop_with_empty_axes=1), op.Shape(x))
+
+
+def expand_like(v: Value, x: Value) -> Value:
+    """`v` stretched to the shape of `x`, to which it broadcasts."""
+    if v.type.shape == x.shape:
+        return v
+    return op.Expand(v, shape_of(x)) if v.tape.graph.opsets[""] >= 8 else v + x * 0
+
+
+def zeros_like(x: Value) -> Value:
+    """Zeros of the shape and type of `x`."""
+    return expand_like(x.tape.constant(0, x.dtype), x)
+
+
+def reshape_like(v: Value, x: Value) -> Value:
+    """The elements of `v` in the shape of `x`."""
+    if v.type.shape == x.shape:
+        return v
+    open_axes = [i for i, d in enumerate(x.shape) if not isinstance(d, int)]
+    if len(open_axes) == 1 and 0 not in x.shape:
+        shape = x.tape.constant([-1 if i in open_axes else d for i, d in enumerate(x.shape)], INT64)
+        return x.tape.retype(op.Reshape(v, shape), Type(v.dtype, x.shape))
+    return x.tape.retype(op.Reshape(v, shape_of(x)), Type(v.dtype, x.shape))
+
+
+def reshape(v: Value, dims: "Sequence[int | Value]") -> Value:
+    """`v` in another shape; a dimension is a number, −1 for what is left, or an int64 [1] Value."""
+    parts = [d if isinstance(d, Value) else v.tape.constant([d], INT64) for d in dims]
+    known = [None if p.constant is None else int(p.constant[0]) for p in parts]
+    if all(k is not None for k in known):
+        return op.Reshape(v, v.tape.constant(known, INT64))
+    result = op.Reshape(v, op.Concat(*parts, axis=0))
+    shape = tuple(k if k is not None and k >= 0 else f"{result.name}:{i}" for i, k in enumerate(known))
+    return v.tape.retype(result, Type(v.dtype, shape))
+
+
+def of_rank(v: Value, rank: int) -> Value:
+    """`v` known to have `rank` axes, where inference could not tell."""
+    return v if v.type.shape is not None else v.tape.retype(v, Type(v.dtype, tuple(f"{v.name}:{i}" for i in range(rank))))
+
+
+def each_size(x: Value, axes: Sequence[int]) -> list[Value]:
+    """The size of each axis as an int64 [1] Value."""
+    return [sizes(x, [a]) for a in axes]
+
+
+def crop(v: Value, like: Value, begin: Sequence[int], axes: Sequence[int]) -> Value:
+    """Cut `v` along `axes` to the sizes of `like`, starting at `begin` on each."""
+    whole, kept = static(v, axes), static(like, axes)
+    if whole is not None and whole == kept and not any(begin):
+        return v
+    if kept is not None:
+        ends = v.tape.constant([b + s for b, s in zip(begin, kept, strict=True)], INT64)
+    else:
+        ends = sizes(like, axes)
+        if any(begin):
+            ends = op.Add(ends, v.tape.constant(begin, INT64))
+    return slice_(v, v.tape.constant(list(begin), INT64), ends, axes)
+
+
+def slice_(v: Value, starts: Value, ends: Value, axes: Sequence[int]) -> Value:
+    """`v[starts:ends]` along `axes`; before opset 10 the bounds have to be constants."""
+    if v.tape.graph.opsets[""] < 10:
+        return op.Slice(v, starts=ints(starts, "bounds"), ends=ints(ends, "bounds"), axes=list(axes))
+    return op.Slice(v, starts, ends, v.tape.constant(list(axes), INT64))
+
+
+def pad(v: Value, begin: Sequence[int], end: Sequence[int], axes: Sequence[int], value: float = 0.0) -> Value:
+    """`v` with `value` around it along `axes`; negative amounts cut."""
+    if not any(begin) and not any(end):
+        return v
+    pads = [0] * 2 * v.rank
+    for axis, b, e in zip(axes, begin, end, strict=True):
+        pads[axis], pads[v.rank + axis] = b, e
+    return op.Pad(v, pads=pads, constant_value=value or None)
+
+
+def take(v: Value, indices: Sequence[int], axis: int) -> Value:
+    """The elements of `v` at constant `indices` along `axis`."""
+    return op.Gather(v, v.tape.constant(list(indices), INT64), axis=axis)
+
+
+def scatter(g: Value, indices: Sequence[int], size: int, axis: int) -> Value:
+    """The transpose of `take`: `g` added up at `indices` along an axis of length `size`, zero elsewhere.
+
+    Distinct indices become one Gather from `g` with a zero appended; repeated ones a product with a 0/1 matrix.
+    """
+    axis %= g.rank
+    if len(set(indices)) == len(indices):
+        inverse = [len(indices)] * size
+        for position, index in enumerate(indices):
+            inverse[index] = position
+        padded = pad(g, [0], [1], [axis]) if len(indices) < size else g
+        return take(padded, inverse, axis)
+    matrix = np.zeros((len(indices), size))
+    np.add.at(matrix, (np.arange(len(indices)), list(indices)), 1)
+    order = [a for a in range(g.rank) if a != axis] + [axis]
+    moved = op.MatMul(op.Transpose(g, perm=order), g.tape.constant(matrix, g.dtype))
+    return op.Transpose(moved, perm=[order.index(a) for a in range(g.rank)])

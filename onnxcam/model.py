@@ -1,0 +1,152 @@
+"""ONNX files: read, write, extend. A model that is given is never changed, and an extended one begins with it whole."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+
+from onnxcam.errors import InputError, ModelError
+
+ModelLike = str | os.PathLike[str] | bytes | onnx.ModelProto
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as it was given: the proto without external data, and where that data lies."""
+
+    proto: onnx.ModelProto
+    folder: str = ""
+    name: str = "model"
+    sha256: str = ""
+
+    @property
+    def external(self) -> list[str]:
+        """Locations of external data, relative to `folder`."""
+        return sorted({_location(t) for t in self.proto.graph.initializer if t.data_location == TensorProto.EXTERNAL})
+
+
+def read(model: ModelLike) -> Source:
+    """Read a path, bytes or ModelProto. Raises ModelError for a file that is missing, truncated, no ONNX, or lacks data."""
+    if isinstance(model, Source):
+        return model
+    if isinstance(model, onnx.ModelProto):
+        source = Source(model, "", model.graph.name or "model", hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest())
+    elif isinstance(model, bytes):
+        source = Source(_parse(model, "the given bytes"), "", "model", hashlib.sha256(model).hexdigest())
+    elif isinstance(model, (str, os.PathLike)):
+        path = Path(model)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"Cannot read the model '{path}': {error.strerror or error}.") from error
+        source = Source(_parse(content, f"'{path}'"), str(path.parent), path.stem, hashlib.sha256(content).hexdigest())
+    else:
+        raise InputError(f"A model is a path, bytes or a ModelProto, not {type(model).__name__}.")
+    _check_external(source)
+    return source
+
+
+def write(proto: onnx.ModelProto, output: str | os.PathLike[str], source: Source) -> None:
+    """Write `proto` to `output` in one step, with the original's external data beside it; the original is never written over."""
+    path = Path(output)
+    if source.folder and (Path(source.folder) / f"{source.name}.onnx").resolve() == path.resolve():
+        raise InputError(f"'{path}' is the model itself. Give the result another name.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for location in source.external:
+            _copy(Path(source.folder) / location, path.parent / location)
+        replace_file(path, proto.SerializeToString())
+    except OSError as error:
+        raise ModelError(f"Cannot write '{path}': {error.strerror or error}.") from error
+    except ValueError as error:
+        raise ModelError(f"Cannot write '{path}': more than 2 GB in one file. Give the model with external data.") from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name and rename it, so that it is there whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def graft(
+    source: onnx.ModelProto, nodes: Sequence[gs.Node], inputs: Sequence[gs.Variable], outputs: Sequence[gs.Variable]
+) -> onnx.ModelProto:
+    """A new model: `source`, then the nodes that lead to `outputs`, in order, with their constants.
+
+    A round trip through graphsurgeon would lose metadata, doc strings and quantization annotations: only what is new
+    goes through it, and the original's nodes, initializers, inputs and outputs stay a prefix of the result's.
+    """
+    tail = gs.Graph(list(nodes), list(inputs), list(outputs), opset=_opset(source))
+    tail.cleanup(remove_unused_node_outputs=False)  # the tape is in order already
+    graph = gs.export_onnx(tail, do_type_check=False).graph
+    result = onnx.ModelProto()
+    result.CopyFrom(source)
+    result.graph.node.extend(graph.node)
+    result.graph.initializer.extend(graph.initializer)
+    result.graph.input.extend(graph.input)
+    result.graph.output.extend(graph.output)
+    return result
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+
+def _parse(content: bytes, what: str) -> onnx.ModelProto:
+    try:
+        proto = onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise ModelError(f"{what} is not an ONNX model, or is truncated.") from error
+    if not proto.graph.node or not proto.opset_import:
+        raise ModelError(f"{what} is not an ONNX model: it has no graph.")
+    oldest = _opset(proto)
+    if oldest < 7:
+        raise ModelError(f"{what} uses opset {oldest}, which onnxruntime does not run. Convert it with onnx.version_converter to 13.")
+    if oldest > onnx.defs.onnx_opset_version():
+        raise ModelError(f"{what} uses opset {oldest}; the installed onnx knows up to {onnx.defs.onnx_opset_version()}. Upgrade it: pip install -U onnx")
+    return proto
+
+
+def _location(tensor: TensorProto) -> str:
+    return next((e.value for e in tensor.external_data if e.key == "location"), "")
+
+
+def _check_external(source: Source) -> None:
+    for location in source.external:
+        path = Path(os.path.normpath(Path(source.folder) / location))
+        if Path(location).is_absolute() or not path.resolve().is_relative_to(Path(source.folder or ".").resolve()):
+            raise ModelError(f"The model's weights are said to lie in '{location}', outside its own folder: refused.")
+        if not path.is_file():
+            raise ModelError(f"The model's weights lie in '{location}', which is not in '{source.folder or '.'}'. Put that file beside the model.")
+
+
+def _copy(data: Path, target: Path) -> None:
+    """Put external data beside the result: the same file where that is possible, else a copy."""
+    if target.exists() and target.samefile(data):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as out, data.open("rb") as file:
+            while chunk := file.read(1 << 24):
+                out.write(chunk)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise

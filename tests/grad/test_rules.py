@@ -1,0 +1,16 @@
+"""Every row of the table of rules, against central differences."""
+
+import pytest
+
+from tests.grad.cases import CASES
+from tests.grad.harness import Case, check
+
+
+@pytest.mark.parametrize(("case", "opset"), [pytest.param(c, v, id=f"{c}@{v}") for c in CASES for v in c.opsets()])
+def test_gradient(case: Case, opset: int) -> None:
+    check(case, opset)
+
+
+@pytest.mark.parametrize(("case", "opset"), [pytest.param(c, c.opsets()[-1], id=str(c)) for c in CASES])
+def test_gradient_of_dynamic_shapes(case: Case, opset: int) -> None:
+    check(case, opset, symbols=True)
