@@ -8,10 +8,10 @@
 For each file: the gradient of one class score at the layer that `inspect` puts first and at an early one, for three
 random images in one batch. Feature maps of the two worlds are paired by their values, so no names are needed.
 
-The error is the relative L2 distance from autograd in float64, the best of the three images. It has to be at most 1e-5,
-or at most 1.5 times the error of the framework's own float32 gradient: rounding flips masks of ReLU, ReLU6 and
-MaxPool at random, and over a deep network that alone can make 1e-2. Wherever an error is above 1e-5, the network's smooth
-twin (no kinks: smooth activations, average pools) is measured too, and has to be below 1e-5 itself.
+The error is the relative L2 distance from autograd in float64, the best of the three images. It has to be at most
+1e-5, or at most 1.5 times the error of the framework's own float32 gradient: rounding flips masks of ReLU, ReLU6 and
+MaxPool at random, and over a deep network that alone can make 1e-2. Wherever an error is above 1e-5, the network's
+smooth twin (no kinks: smooth activations, average pools) is measured too, and has to be below 1e-5 itself.
 """
 
 import argparse
@@ -20,12 +20,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from common import Rows, arguments, markdown, relative_error, say, select, versions, write_result
+from pairing import FeatureMap, feature_maps, first_pair, session, side
 
 import onnxcam
 
@@ -38,62 +38,8 @@ ZOOS = {"torch": "zoo", "keras": "zoo_keras"}
 COLUMNS = ("network", "exporter", "opset", "layer", "tensor", "shape", "ours", "framework's float32", "verdict")
 
 
-class FeatureMap(NamedTuple):
-    """A tensor of an ONNX file and what the framework calls the same feature map."""
-
-    tensor: str
-    label: str
-    channels_last: bool
-
-    def turn(self, array: np.ndarray) -> np.ndarray:
-        """[N, C, H, W], as the framework has it."""
-        return array.transpose(0, 3, 1, 2) if self.channels_last else array
-
-
-def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def feature_maps(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Every float tensor of rank 4 that a node of the model computes, in the order of the nodes."""
-    model = onnx.load(path)
-    have = {output.name for output in model.graph.output}
-    names = [name for node in model.graph.node for name in node.output if name and name not in have]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    running = session(model)
-    values = running.run(names, {running.get_inputs()[0].name: images})
-    pairs = zip(names, values, strict=True)
-    return {name: value for name, value in pairs if value.ndim == 4 and value.dtype == np.float32}
-
-
-def pair(tensor: str, value: np.ndarray, maps: dict[str, np.ndarray]) -> FeatureMap | None:
-    """The framework's feature map that is closest to `value`, as it is or turned from NHWC; None beyond 1e-3."""
-    best, found = 1e-3, None
-    for label, each in maps.items():
-        for channels_last in (False, True):
-            candidate = FeatureMap(tensor, label, channels_last)
-            if each.shape != candidate.turn(value).shape:
-                continue
-            distance = relative_error(candidate.turn(value), each).max()
-            if distance < best:
-                best, found = distance, candidate
-    return found
-
-
-def choose(first: str, values: dict[str, np.ndarray], maps: dict[str, np.ndarray], size: int) -> list[FeatureMap]:
-    """The layer `first`, and the first one at a quarter of the image's resolution that the framework has too."""
-    chosen = pair(first, values[first], maps)
-    small = [name for name, value in values.items() if 1 < sorted(value.shape[1:])[1] <= size / 4]
-    early = next(filter(None, (pair(name, values[name], maps) for name in small)), None)
-    if chosen is None or early is None:
-        raise SystemExit(f"'{first}' or an early layer is not in the framework's network: empty the cache and run again.")
-    return [chosen, early]
-
-
 def true_gradients(folder: Path, oracle: Any, images: np.ndarray, targets: np.ndarray, labels: list[str]) -> list[Any]:
-    """For each label the framework's gradients, {"float64": …, "float32": …}; they are kept in `folder`."""
+    """Get the framework's gradients for each label, {"float64": …, "float32": …}; they are kept in `folder`."""
     files = {label: folder / f"gradient-{label.replace('/', '_').replace(' ', '-')}.npz" for label in labels}
     missing = [label for label, file in files.items() if not file.exists()]
     if missing:
@@ -106,7 +52,7 @@ def true_gradients(folder: Path, oracle: Any, images: np.ndarray, targets: np.nd
 def our_gradients(
     path: Path, score: str, maps: list[FeatureMap], images: np.ndarray, targets: np.ndarray
 ) -> list[np.ndarray]:
-    """What onnxruntime computes from the file that `onnxcam.vjp` makes, as [N, C, H, W]."""
+    """Run the file that `onnxcam.vjp` makes; gradients as [N, C, H, W]."""
     running = session(onnxcam.vjp(path, of=score, wrt=[each.tensor for each in maps]))
     image, seed = running.get_inputs()
     feed = {image.name: images, seed.name: np.eye(seed.shape[-1], dtype=np.float32)[targets]}
@@ -115,7 +61,7 @@ def our_gradients(
 
 
 def check(zoo: ModuleType, name: str, rows: Rows, cache: Path) -> Iterator[dict[str, Any]]:
-    """Rows for one network, two for each exporter that has none yet."""
+    """Measure one network: two rows for each exporter that has none yet."""
     todo = [exporter for exporter in zoo.EXPORTERS if f"{zoo.FRAMEWORK} {name} {exporter} {ROLES[-1]}" not in rows]
     if not todo:
         return
@@ -127,7 +73,9 @@ def check(zoo: ModuleType, name: str, rows: Rows, cache: Path) -> Iterator[dict[
         say(f"{name}, {exporter}")
         path = zoo.export(name, exporter, cache)
         inspection = onnxcam.inspect(path)
-        chosen = choose(inspection.layers[0].tensor, feature_maps(path, images), maps, oracle.size)
+        values = feature_maps(path, images)
+        small = [tensor for tensor, value in values.items() if side(value) <= oracle.size / 4]
+        chosen = [first_pair(names, values, maps) for names in ([inspection.layers[0].tensor], small)]
         truths = true_gradients(path.parent, oracle, images, targets, [each.label for each in chosen])
         found = our_gradients(path, inspection.scores[0], chosen, images, targets)
         for role, layer, true, gradient in zip(ROLES, chosen, truths, found, strict=True):
@@ -150,7 +98,7 @@ def opset(path: Path) -> int:
 
 
 def verdict(row: dict[str, Any], rows: Rows) -> str:
-    """Why the row's error is as it should be, or FAILS."""
+    """Say why the row's error is as it should be, or FAILS."""
     ours, float32 = min(row["ours"]), min(row["float32"])
     if ours <= EXACT:
         return "≤ 1e-5"
@@ -162,14 +110,14 @@ def verdict(row: dict[str, Any], rows: Rows) -> str:
 
 
 def line(row: dict[str, Any], rows: Rows) -> list[str]:
-    """The row as text."""
+    """Format the row."""
     errors = [f"{min(row['ours']):.1e}", f"{min(row['float32']):.1e}"]
     layer = [row["role"], f"`{row['tensor']}`", "×".join(map(str, row["shape"]))]
     return [row["network"], row["exporter"], str(row["opset"]), *layer, *errors, verdict(row, rows)]
 
 
 def report(rows: Rows) -> str:
-    """The Markdown report: the networks, then their smooth twins."""
+    """Format the Markdown report: the networks, then their smooth twins."""
     ordered = [rows[key] for key in sorted(rows)]
     networks = [line(row, rows) for row in ordered if not row["network"].endswith(SMOOTH)]
     twins = [line(row, rows) for row in ordered if row["network"].endswith(SMOOTH)]
@@ -195,7 +143,7 @@ def main() -> int:
 
 
 def measure(zoo: ModuleType, name: str, rows: Rows, options: argparse.Namespace) -> None:
-    """Rows for a network, and for its smooth twin where an error is above 1e-5."""
+    """Measure a network, and its smooth twin where an error is above 1e-5."""
     for network in (name, name + SMOOTH):
         if options.fresh:
             rows.forget(network)

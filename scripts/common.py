@@ -19,7 +19,7 @@ CACHE = ROOT / "build" / "zoo"
 
 
 def smooth_images(count: int, size: int, seed: int = 0) -> np.ndarray:
-    """Random pictures with structure at every scale, standardised: float32 [count, 3, size, size].
+    """Draw pictures with structure at every scale, standardised: float32 [count, 3, size, size].
 
     White noise averages out after a few convolutions, and then every sample gives the same activations.
     """
@@ -35,7 +35,7 @@ def smooth_images(count: int, size: int, seed: int = 0) -> np.ndarray:
 
 
 def relative_error(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Relative L2 distance for each sample, in float64: [N]."""
+    """Measure the relative L2 distance of each sample, in float64: [N]."""
     found, true = (each.reshape(len(each), -1).astype(np.float64) for each in (found, true))
     return np.linalg.norm(found - true, axis=1) / np.maximum(np.linalg.norm(true, axis=1), 1e-300)
 
@@ -44,7 +44,7 @@ class Rows(dict[str, dict[str, Any]]):
     """Rows of results by key, kept in a JSON-lines file, so that an interrupted run goes on where it stopped."""
 
     def __init__(self, path: Path) -> None:
-        """The rows that are already in `path`; of two with one key the later counts."""
+        """Read the rows that are already in `path`; of two with one key the later counts."""
         super().__init__()
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ class Rows(dict[str, dict[str, Any]]):
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
     return "\n".join(lines) + "\n"
 
@@ -103,7 +103,7 @@ def say(text: str) -> None:
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """The options that every measuring script has."""
+    """Make a parser with the options that every measuring script has."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only networks with NAME in them")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder for exported networks and partial results")
@@ -112,5 +112,5 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 
 def select(names: Iterable[str], only: Sequence[str]) -> list[str]:
-    """Those of `names` that contain one of `only`; all where `only` is empty."""
+    """Pick those of `names` that contain one of `only`; all where `only` is empty."""
     return [name for name in names if not only or any(part in name for part in only)]

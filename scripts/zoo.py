@@ -11,14 +11,15 @@ import os
 import warnings
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import torchvision
 from common import smooth_images
 from torch import nn
+from torch.nn import functional as F  # noqa: N812 - as torch and torchvision write it
 
 FRAMEWORK = "torch"
 PACKAGES = ("torch", "torchvision", "onnxscript")
@@ -65,7 +66,7 @@ class Network(nn.Module):
     """
 
     def __init__(self, name: str, *, smooth: bool = False) -> None:
-        """Random weights; `name` is torchvision's."""
+        """Make the network with random weights; `name` is torchvision's."""
         super().__init__()
         options = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
         self.model = torchvision.models.get_model(name, weights=None, **options)
@@ -79,7 +80,7 @@ class Network(nn.Module):
                 module.inplace = False
 
     def forward(self, x):
-        """Logits [N, 1000]."""
+        """Compute logits [N, 1000]."""
         with mock.patch.multiple(F, **self.functions):
             return self.model(x)
 
@@ -89,7 +90,7 @@ def size_of(name: str) -> int:
 
 
 def settle(network: nn.Module, size: int) -> None:
-    """Random scales and shifts in every BatchNorm, and the statistics that smooth images give.
+    """Give every BatchNorm random scales and shifts, and the statistics of smooth images.
 
     The shifts are mostly positive: around zero a deep random network is chaotic, and multiplies rounding errors by
     thousands from its last layers to its first ones.
@@ -107,7 +108,7 @@ def settle(network: nn.Module, size: int) -> None:
 
 
 def load(name: str, cache: Path) -> Network:
-    """The network called `name` (`<torchvision's name>` or `<torchvision's name>-smooth`), in float32 and eval mode."""
+    """Get the network called `name` (torchvision's, or that and `-smooth`) in float32 and eval mode."""
     weights = cache / name / "weights.pt"
     torch.manual_seed(0)
     network = Network(name.removesuffix("-smooth"), smooth=name.endswith("-smooth")).eval()
@@ -122,23 +123,22 @@ def load(name: str, cache: Path) -> Network:
 
 
 def export(name: str, exporter: str, cache: Path) -> Path:
-    """The network as an ONNX file with a dynamic batch: `torchscript-<opset>` or `dynamo`."""
+    """Write the network as an ONNX file with a dynamic batch: `torchscript-<opset>` or `dynamo`."""
     path = cache / name / f"{exporter}.onnx"
     if path.exists():
         return path
     network = load(name, cache)
     example = torch.from_numpy(smooth_images(2, size_of(name)))
     partial = path.with_suffix(".partial")
-    names = {"input_names": ["image"], "output_names": ["logits"]}
+    options: dict[str, Any] = {"input_names": ["image"], "output_names": ["logits"]}
+    if exporter == "dynamo":
+        options |= {"dynamo": True, "external_data": False, "dynamic_shapes": {"x": {0: torch.export.Dim("batch")}}}
+    else:
+        options |= {"dynamo": False, "opset_version": int(exporter.removeprefix("torchscript-"))}
+        options |= {"dynamic_axes": {"image": {0: "batch"}, "logits": {0: "batch"}}}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # both exporters warn about themselves
-        if exporter == "dynamo":
-            shapes = {"x": {0: torch.export.Dim("batch")}}
-            torch.onnx.export(network, (example,), partial, dynamo=True, dynamic_shapes=shapes, external_data=False, **names)
-        else:
-            axes = {"image": {0: "batch"}, "logits": {0: "batch"}}
-            opset = int(exporter.removeprefix("torchscript-"))
-            torch.onnx.export(network, (example,), partial, dynamo=False, opset_version=opset, dynamic_axes=axes, **names)
+        torch.onnx.export(network, (example,), partial, **options)
     os.replace(partial, path)
     return path
 
@@ -147,21 +147,21 @@ class Oracle:
     """A network in torch: its feature maps and the gradients of the chosen logits with respect to them."""
 
     def __init__(self, name: str, cache: Path) -> None:
-        """Loads the cached weights, or makes them."""
+        """Load the cached weights, or make them."""
         self.network = load(name, cache)
         self.size = size_of(name)
 
     def images(self, count: int) -> np.ndarray:
-        """As the ONNX file takes them: float32 [count, 3, size, size]."""
+        """Draw images as the ONNX file takes them: float32 [count, 3, size, size]."""
         return smooth_images(count, self.size, seed=1)
 
     def run(self, images: np.ndarray, dtype: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Every module's feature map [N, C, H, W] by '<module> <call>', and the logits [N, classes]."""
+        """Compute every module's feature map [N, C, H, W], by '<module> <call>', and the logits [N, classes]."""
         maps, logits = self._forward(images, dtype)
         return {label: each.detach().numpy() for label, each in maps.items()}, logits.detach().numpy()
 
     def gradients(self, images: np.ndarray, dtype: str, targets: np.ndarray, labels: list[str]) -> list[np.ndarray]:
-        """Gradients of each sample's logit of class `targets[n]` with respect to the feature maps called `labels`."""
+        """Differentiate each sample's logit of class `targets[n]` with respect to the feature maps called `labels`."""
         maps, logits = self._forward(images, dtype)
         score = logits.gather(1, torch.from_numpy(targets)[:, None]).sum()
         return [g.numpy() for g in torch.autograd.grad(score, [maps[label] for label in labels])]

@@ -25,7 +25,7 @@ SIZE = 224
 
 
 def smooth(layer: keras.Layer) -> keras.Layer:
-    """The layer in the smooth twin: SiLU for ReLU and ReLU6, average for maximum."""
+    """Make the layer that the smooth twin has: SiLU for ReLU and ReLU6, average for maximum."""
     config = layer.get_config()
     if isinstance(layer, keras.layers.ReLU) or config.get("activation") == "relu":
         return keras.layers.Activation("silu", name=config["name"], dtype=config["dtype"])
@@ -34,7 +34,7 @@ def smooth(layer: keras.Layer) -> keras.Layer:
 
 
 def build(name: str, *, softmax: bool, dtype: str = "float32") -> keras.Model:
-    """The network called `name` (`<Keras's name>` or `<Keras's name>-smooth`) with weights of its own."""
+    """Make the network called `name` (Keras's, or that and `-smooth`) with weights of its own."""
     make = getattr(keras.applications, name.removesuffix("-smooth"))
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
@@ -46,13 +46,13 @@ def build(name: str, *, softmax: bool, dtype: str = "float32") -> keras.Model:
 
 
 def pictures(name: str, count: int, seed: int) -> np.ndarray:
-    """float32 [count, 224, 224, 3], standardised, or around 0..255 for EfficientNet, which rescales them itself."""
+    """Draw float32 [count, 224, 224, 3], standardised, or around 0..255 for EfficientNet, which rescales itself."""
     images = np.ascontiguousarray(smooth_images(count, SIZE, seed).transpose(0, 2, 3, 1))
     return 60 * images + 120 if name.startswith("EfficientNet") else images
 
 
 def settle(model: keras.Model, images: np.ndarray) -> None:
-    """Random scales and shifts in every BatchNorm, as in zoo.py, and the statistics that these images give."""
+    """Give every BatchNorm random scales and shifts, as in zoo.py, and the statistics of these images."""
     rng = np.random.default_rng(0)
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:
@@ -64,7 +64,7 @@ def settle(model: keras.Model, images: np.ndarray) -> None:
 
 
 def load(name: str, cache: Path) -> list[np.ndarray]:
-    """The network's weights, made on the first call."""
+    """Get the network's weights; the first call makes them."""
     path = cache / f"keras-{name}" / "weights.npz"
     if path.exists():
         with np.load(path) as file:
@@ -81,7 +81,7 @@ def load(name: str, cache: Path) -> list[np.ndarray]:
 
 
 def export(name: str, exporter: str, cache: Path) -> Path:
-    """The network as an ONNX file with a dynamic batch, NHWC, with its softmax: `tf2onnx-<opset>`."""
+    """Write the network as an ONNX file with a dynamic batch, NHWC, with its softmax: `tf2onnx-<opset>`."""
     path = cache / f"keras-{name}" / f"{exporter}.onnx"
     if path.exists():
         return path
@@ -107,22 +107,23 @@ class Oracle:
     """A network in tensorflow: its feature maps and the gradients of the chosen logits with respect to them."""
 
     def __init__(self, name: str, cache: Path) -> None:
-        """Loads the cached weights, or makes them."""
+        """Load the cached weights, or make them."""
         self.name, self.size = name, SIZE
         self.weights = load(name, cache)
 
     def images(self, count: int) -> np.ndarray:
-        """As the ONNX file takes them: float32 [count, 224, 224, 3]."""
+        """Draw images as the ONNX file takes them: float32 [count, 224, 224, 3]."""
         return pictures(self.name, count, seed=1)
 
     def run(self, images: np.ndarray, dtype: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Every layer's feature map, as [N, C, H, W], by layer name, and the logits [N, classes]."""
+        """Compute every layer's feature map, turned to [N, C, H, W], by layer name, and the logits [N, classes]."""
         model, labels = self._model(dtype)
         *maps, logits = model(tf.constant(images, dtype), training=False)
-        return {label: each.numpy().transpose(0, 3, 1, 2) for label, each in zip(labels, maps, strict=True)}, logits.numpy()
+        turned = [each.numpy().transpose(0, 3, 1, 2) for each in maps]
+        return dict(zip(labels, turned, strict=True)), logits.numpy()
 
     def gradients(self, images: np.ndarray, dtype: str, targets: np.ndarray, labels: list[str]) -> list[np.ndarray]:
-        """Gradients of each sample's logit of class `targets[n]` with respect to the layers' outputs, as [N, C, H, W]."""
+        """Differentiate each sample's logit of class `targets[n]` with respect to the layers, as [N, C, H, W]."""
         model, names = self._model(dtype)
         x = tf.constant(images, dtype)
         with tf.GradientTape() as tape:
@@ -136,4 +137,5 @@ class Oracle:
         model = build(self.name, softmax=False, dtype=dtype)
         model.set_weights(self.weights)
         layers = [layer for layer in model.layers[1:] if len(layer.output.shape) == 4]
-        return keras.Model(model.input, [*(layer.output for layer in layers), model.output]), [each.name for each in layers]
+        outputs = [layer.output for layer in layers] + [model.output]
+        return keras.Model(model.input, outputs), [layer.name for layer in layers]

@@ -43,19 +43,20 @@ class Method:
 
     def __call__(self, evidence: Evidence, **options: Any) -> Array:
         """Compute the raw map of every sample: (N, *space)."""
-        for name, value in options.items():
-            self._check(name, value)
+        self.check(options)
         if getattr(evidence, self.uses) is None:
             raise InputError(f"Method '{self.name}' needs {_MEANING[self.uses]}, and this evidence has none.")
         return self.function(_widened(evidence), **options)
 
-    def _check(self, name: str, value: object) -> None:
-        if name not in self.options:
-            raise unknown(f"{self.name} option", name, self.options)
-        choices = self.options[name].choices
-        if choices and value not in choices:
-            listed = ", ".join(map(str, choices))
-            raise InputError(f"Option '{name}' of method '{self.name}' is {value!r}. It must be one of: {listed}.")
+    def check(self, options: Mapping[str, object]) -> None:
+        """Raise InputError for an option that the method does not have, or a value that it does not take."""
+        for name, value in options.items():
+            if name not in self.options:
+                raise unknown(f"{self.name} option", name, self.options)
+            choices = self.options[name].choices
+            if choices and value not in choices:
+                listed = ", ".join(map(str, choices))
+                raise InputError(f"Option '{name}' of method '{self.name}' is {value!r}. It must be one of: {listed}.")
 
 
 METHODS: dict[str, Method] = {}

@@ -1,0 +1,408 @@
+"""`Explainer`: a model, a method and a target, from arrays or photographs to maps. The only module that knows all stages."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam import image, report, view
+from onnxcam.errors import InputError
+from onnxcam.evidence import Evidence
+from onnxcam.explainable import SCORE, TARGET, Plan, extend, plan
+from onnxcam.image import PRESETS, Photo, Preprocess
+from onnxcam.inspection import Input, Layer, linear_head
+from onnxcam.methods import find
+from onnxcam.methods.registry import Method
+from onnxcam.model import ModelLike
+from onnxcam.report import Explanation
+from onnxcam.run import Session
+from onnxcam.target import TOP, class_index
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.int64]
+Progress = Callable[[str, int, int], None]
+Target = int | str | Sequence[int | str] | None
+
+_EMITS = {"gradient": ("activation", "gradient", "score")}
+
+
+class Explainer:
+    """Explains a model's predictions: `explainer(arrays)` or `explainer.images(photos)`.
+
+    Holds one onnxruntime session; picklable and thread-safe. `layers`, `score`, `preprocess`, `labels` and `providers`
+    are found where they are "auto", and `assumptions` says what was found and what was guessed. `target` is a class
+    index or name, "top5" for several rows a sample, or one class per sample; None is the top class.
+    """
+
+    def __init__(
+        self,
+        model: ModelLike,
+        method: str = "gradcam",
+        *,
+        layers: str | Sequence[str] = "auto",
+        target: Target = None,
+        providers: str | Sequence[str] = "auto",
+        preprocess: str | os.PathLike[str] | Preprocess = "auto",
+        score: str = "auto",
+        labels: str | os.PathLike[str] | Sequence[str] = "auto",
+        batch: int = 16,
+        options: Mapping[str, object] | None = None,
+        progress: Progress | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Choose, rewrite and load. Raises the errors of `onnxcam.convert`, RuntimeUnavailable, InputError for options."""
+        if batch < 1:
+            raise InputError(f"batch is {batch}; it has to be at least 1.")
+        self.method: Method = find(method)
+        self.options = dict(options or {})
+        self.method.check(self.options)
+        self.target, self.batch, self.progress, self.seed = target, batch, progress, seed
+        chosen = plan(model, layers, score)
+        self._layers: tuple[Layer, ...] = chosen.layers
+        self._score = chosen.score
+        self._inputs = chosen.inspection.inputs
+        self.layers = tuple(layer.name for layer in chosen.layers)
+        self.score = chosen.score.tensor
+        self.labels = _labels(labels, chosen)
+        self._heads = {x.name: linear_head(chosen.forward, x, chosen.score) for x in chosen.layers} if self.method.uses == "weights" else {}
+        self._check_target()
+        self.preprocess, said = _preprocess(preprocess, chosen)
+        emit = _EMITS.get(self.method.uses, ("activation", "score"))
+        self._model = extend(chosen, TOP, emit).SerializeToString()
+        self._folder = os.path.abspath(chosen.source.folder) if chosen.source.external else ""
+        self._providers = providers
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self.provider = self.session.provider
+        self.assumptions = _assumptions(chosen, layers, score, labels, self.labels, said, providers, self.provider)
+
+    @property
+    def session(self) -> Session:
+        """The onnxruntime session, made where it is first needed: after unpickling in another process too."""
+        with self._lock:
+            if self._session is None:
+                self._session = Session(self._model, self._folder, self._providers)
+            return self._session
+
+    def __getstate__(self) -> dict[str, object]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_session", "_lock", "progress")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _session=None, _lock=threading.Lock(), progress=None)
+
+    def __call__(self, inputs: Array | Mapping[str, Array]) -> Explanation:
+        """Explain arrays exactly as the model takes them: one array for a model with one input, or a dict by name.
+
+        Raises InputError for names, shapes and types that do not fit, and for targets that do not match the samples.
+        """
+        feeds = self._feeds(inputs)
+        count = len(next(iter(feeds.values())))
+        targets = self._targets(count)
+        parts: list[Explanation] = []
+        for start, stop in _steps(count, self._batch_size()):
+            part = {k: v[start:stop] for k, v in feeds.items()}
+            parts.append(self._explain(part, targets[start:stop], start))
+            if self.progress and count > stop - start:
+                self.progress("explaining", stop, count)
+        return report.join(parts)
+
+    def images(self, photos: Sequence[str | os.PathLike[str] | Photo]) -> Explanation:
+        """Explain photographs: paths, or arrays (H, W, 3) uint8 RGB. Maps come back at each photo's own size.
+
+        Raises InputError for a photo that cannot be read, ModelError for a model without an image input.
+        """
+        if isinstance(photos, (str, os.PathLike)) or not len(photos):
+            raise InputError("Give a list of photos: paths or arrays (height, width, 3) of uint8.")
+        if self.preprocess is None:
+            raise InputError("The model's image input is not known: give arrays, as explainer(array).")
+        step = self._batch_size()
+        if self.preprocess.size is None:
+            step = 1  # photos of their own sizes do not stack
+        targets = self._targets(len(photos))
+        parts: list[Explanation] = []
+        for start, stop in _steps(len(photos), step):
+            pictures = [image.read(p) if isinstance(p, (str, os.PathLike)) else np.asarray(p) for p in photos[start:stop]]
+            batch = np.concatenate([self.preprocess.apply(p) for p in pictures])
+            part = self._explain(self._feeds(batch), targets[start:stop], start)
+            maps = [self.preprocess.restore(m, pictures[s - start].shape) for m, s in zip(part.maps, part.samples, strict=True)]
+            names = [os.fspath(p) if isinstance(p, (str, os.PathLike)) else None for p in photos[start:stop]]
+            parts.append(replace(part, maps=maps, photos=pictures, names=names))
+            if self.progress and len(photos) > 1:
+                self.progress("photos", stop, len(photos))
+        return replace(report.join(parts), about=self._about())
+
+    # ----- one batch -----
+    def _explain(self, feeds: Mapping[str, Array], targets: list[list[int]], first: int) -> Explanation:
+        """Rows for each sample: one per target of that sample; −k−1 stands for the class of rank k."""
+        count, rows = len(targets), len(targets[0])
+        wanted = np.array(targets, np.int64)
+        outputs: dict[str, Array] = {}
+        columns: list[dict[str, Any]] = []
+        for column in range(rows):
+            classes = wanted[:, column]
+            if outputs:
+                classes = _ranked(_totals(outputs[SCORE]), classes)
+            outputs = self._run(feeds, classes) if self.method.uses == "gradient" or not outputs else outputs
+            classes = _ranked(_totals(outputs[SCORE]), classes)
+            if self.method.uses == "gradient" and column == 0 and (wanted[:, 0] < TOP).any():
+                outputs = self._run(feeds, classes)
+            columns.append(self._column(feeds, outputs, classes, first * rows + column))
+        order = [(s, c) for s in range(count) for c in range(rows)]
+        raw = {name: np.stack([columns[c]["raw"][name][s] for s, c in order]) for name in self.layers}
+        maps = np.stack([columns[c]["maps"][s] for s, c in order])
+        classes = np.array([columns[c]["targets"][s] for s, c in order], np.int64)
+        samples = np.array([s + first for s, _ in order], np.int64)
+        totals = _totals(outputs[SCORE])
+        probabilities = self._probabilities(totals)
+        own = samples - first
+        return Explanation(
+            maps=maps, raw=raw, targets=classes, scores=totals[own, classes],
+            probabilities=None if probabilities is None else probabilities[own, classes], samples=samples,
+            outputs={k: v for k, v in outputs.items() if not k.startswith("cam/")}, layers=self.layers,
+            warnings=_warnings(raw, classes, samples, self.labels), labels=self.labels, about=self._about(),
+        )  # fmt: skip
+
+    def _column(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array], classes: Ints, row: int) -> dict[str, Any]:
+        """Raw and finished maps of one target per sample."""
+        size = self._space(feeds)
+        raw, finished = {}, []
+        for layer in self._layers:
+            evidence = self._evidence(layer, feeds, outputs, classes, row)
+            raw[layer.name] = np.asarray(self.method(evidence, **self.options))
+            finished.append(view.resize(view.relu_minmax(raw[layer.name]), size))
+        return {"raw": raw, "maps": view.fuse(finished), "targets": classes}
+
+    def _evidence(self, layer: Layer, feeds: Mapping[str, Array], outputs: Mapping[str, Array], classes: Ints, row: int) -> Evidence:
+        activation = np.moveaxis(outputs[f"cam/activation/{layer.name}"], layer.channel_axis, 1)
+        gradient = outputs.get(f"cam/gradient/{layer.name}")
+        return Evidence(
+            activation=activation,
+            gradient=None if gradient is None else np.moveaxis(gradient, layer.channel_axis, 1),
+            weights=self._heads[layer.name][classes] if self._heads else None,
+            size=self._space(feeds),
+            rescore=lambda mask, count, *, probability=False: self._rescore(feeds, classes, mask, count, probability),
+            seed=self.seed + row,
+        )
+
+    def _rescore(
+        self, feeds: Mapping[str, Array], classes: Ints, mask: Callable[[int, slice], Array], count: int, probability: bool
+    ) -> Floats:
+        """Scores of masked inputs (N, count), a batch of masks at a time."""
+        picture = self._image_input(feeds)
+        axis = 1 if picture.layout is None else picture.layout.index("C")
+        scores = np.zeros((len(classes), count), np.float32)
+        step = self._batch_size()
+        for n, wanted in enumerate(classes):
+            own = {k: v[n : n + 1] for k, v in feeds.items()}
+            for start, stop in _steps(count, step):
+                masks = np.expand_dims(np.asarray(mask(n, slice(start, stop))), axis)
+                batch = {k: np.repeat(v, stop - start, axis=0) for k, v in own.items()}
+                batch[picture.name] = (own[picture.name] * masks).astype(own[picture.name].dtype)
+                totals = _totals(self._run(batch, np.full(stop - start, wanted), [SCORE])[SCORE])
+                values = self._probabilities(totals) if probability else totals
+                scores[n, start:stop] = totals[:, wanted] if values is None else values[:, wanted]
+                if self.progress:
+                    self.progress("scoring masks", n * count + stop, len(classes) * count)
+        return scores
+
+    def _run(self, feeds: Mapping[str, Array], classes: Ints, names: Sequence[str] | None = None) -> dict[str, Array]:
+        """Run the explainable model; a batch smaller than the model's fixed one is filled up and cut back."""
+        given = dict(feeds)
+        count = len(classes)
+        fixed = self._fixed_batch() or count
+        if fixed > count:
+            given = {k: np.concatenate([v, np.repeat(v[-1:], fixed - count, axis=0)]) for k, v in given.items()}
+        if self.method.uses == "gradient":
+            given[TARGET] = np.concatenate([np.maximum(classes, TOP), np.full(fixed - count, TOP)]).astype(np.int64)
+        outputs = self.session.run(given, names)
+        return {k: v[:count] if v.ndim and len(v) == fixed else v for k, v in outputs.items()}
+
+    # ----- inputs and targets -----
+    def _feeds(self, inputs: Array | Mapping[str, Array]) -> dict[str, Array]:
+        names = [i.name for i in self._inputs]
+        if isinstance(inputs, Mapping):
+            feeds = {k: np.asarray(v) for k, v in inputs.items()}
+        elif len(names) == 1:
+            feeds = {names[0]: np.asarray(inputs)}
+        else:
+            raise InputError(f"The model has {len(names)} inputs: give a dict of arrays for {', '.join(names)}.")
+        lengths = {v.shape[0] if v.ndim else 0 for v in feeds.values()}
+        if len(lengths) != 1 or 0 in lengths:
+            raise InputError(f"Every input needs the same number of samples, at least one; given are {sorted(lengths)}.")
+        return feeds
+
+    def _targets(self, count: int) -> list[list[int]]:
+        """Classes to explain for each sample; −k−1 for the class of rank k."""
+        target = self.target
+        if target is None:
+            return [[TOP]] * count
+        if isinstance(target, str) and (k := _top_k(target)) and target.casefold() not in [n.casefold() for n in self.labels or ()]:
+            return [[-1 - i for i in range(k)]] * count
+        if isinstance(target, (int, str, np.integer)):
+            return [[self._index(target)]] * count
+        if len(target) != count:
+            raise InputError(f"{len(target)} targets for {count} samples: give one for each, or one for all.")
+        return [[self._index(t)] for t in target]
+
+    def _index(self, target: int | str | np.integer[Any]) -> int:
+        return class_index(int(target) if isinstance(target, np.integer) else target, self._score, tuple(self.labels) if self.labels else None)
+
+    def _check_target(self) -> None:
+        target = self.target
+        single = target is None or isinstance(target, (int, str, np.integer))
+        rows = self._targets(1 if single else len(target))  # type: ignore[arg-type]  # a sequence where it is not single
+        if self._score.classes is not None and len(rows[0]) > self._score.classes:
+            raise InputError(f"'{target}' asks for more classes than the {self._score.classes} of '{self.score}'.")
+
+    def _image_input(self, feeds: Mapping[str, Array]) -> Input:
+        pictures = [i for i in self._inputs if i.layout] or [i for i in self._inputs if feeds[i.name].ndim > 2]
+        if not pictures:
+            raise InputError("No input of the model has a spatial extent to draw a map on.")
+        return pictures[0]
+
+    def _space(self, feeds: Mapping[str, Array]) -> tuple[int, ...]:
+        picture = self._image_input(feeds)
+        axis = 1 if picture.layout is None else picture.layout.index("C")
+        return tuple(d for i, d in enumerate(feeds[picture.name].shape) if i not in (0, axis))
+
+    def _fixed_batch(self) -> int | None:
+        first = self._inputs[0].shape[0] if self._inputs and self._inputs[0].shape else None
+        return first if isinstance(first, int) else None
+
+    def _batch_size(self) -> int:
+        return self._fixed_batch() or self.batch
+
+    def _probabilities(self, totals: Floats) -> Floats | None:
+        """Softmax or sigmoid of the scores: as the model ends, softmax where it ends in plain scores of two or more classes."""
+        if self._score.activation == "sigmoid":
+            return 1 / (1 + np.exp(-np.clip(totals, -80, 80)))
+        if totals.shape[1] < 2:
+            return None
+        if self._score.activation is None and totals.min() >= 0 and np.allclose(totals.sum(1), 1, atol=1e-3):
+            return totals
+        powers = np.exp(totals - totals.max(1, keepdims=True))
+        return np.asarray(powers / powers.sum(1, keepdims=True))
+
+    def _about(self) -> dict[str, object]:
+        described = None if self.preprocess is None else self.preprocess.describe()
+        return {"method": self.method.name, "options": self.options, "layers": list(self.layers), "score": self.score,
+                "provider": self.provider if self._session else None, "preprocess": described,
+                "assumptions": list(getattr(self, "assumptions", []))}  # fmt: skip
+
+
+# ----- what is found where nothing is said -----
+@dataclass(frozen=True)
+class _Said:
+    """A choice and whether it was a guess."""
+
+    text: str
+    guessed: bool = field(default=False)
+
+
+def _labels(labels: str | os.PathLike[str] | Sequence[str], chosen: Plan) -> list[str] | None:
+    if isinstance(labels, str) and labels == "auto":
+        found = list(chosen.inspection.labels) if chosen.inspection.labels else None
+        return found if found is None or chosen.score.classes in (None, len(found)) else None
+    if isinstance(labels, (str, os.PathLike)):
+        try:
+            with open(labels, encoding="utf-8") as file:
+                names = [line.strip() for line in file.read().splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"Cannot read the labels '{labels}': {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}.") from error
+    else:
+        names = [str(name) for name in labels]
+    if chosen.score.classes is not None and len(names) != chosen.score.classes:
+        raise InputError(f"{len(names)} labels for a score of {chosen.score.classes} classes. Give one label for each class.")
+    return names
+
+
+def _preprocess(given: str | os.PathLike[str] | Preprocess, chosen: Plan) -> tuple[Preprocess | None, str | None]:
+    """The preprocessing, and the assumption to state where it was guessed."""
+    inspection = chosen.inspection
+    if isinstance(given, Preprocess):
+        return given, None
+    picture = next((i for i in inspection.inputs if i.layout in ("NCHW", "NHWC")), None)
+    if given != "auto" and (picture is None or str(given) not in PRESETS):
+        if isinstance(given, str) and not os.path.exists(given) and not given.endswith(".json"):
+            image.preset(given, (224, 224), "NCHW", "float32")  # not a preset: raises with the closest names
+        return Preprocess.from_file(given), None
+    if picture is None:
+        return None, None
+    if given == "auto" and inspection.preprocess is not None:
+        import json
+
+        return Preprocess.from_json(json.dumps(inspection.preprocess), source="from the model's metadata"), None
+    size = picture.size if all(isinstance(d, int) for d in picture.size) else (224, 224)
+    name = str(given) if given != "auto" else _guess(picture)
+    found = image.preset(name, (int(size[0]), int(size[1])), str(picture.layout), picture.dtype)
+    guessed = given == "auto" or size != picture.size
+    return found, f"preprocessing '{name}' at {size[0]}×{size[1]} is a guess; set it with --preprocess" if guessed else None
+
+
+def _guess(picture: Input) -> str:
+    if picture.dtype == "uint8":
+        return "raw"
+    if picture.channels == 1:
+        return "unit"
+    return "imagenet" if picture.layout == "NCHW" else "tf"
+
+
+def _assumptions(
+    chosen: Plan, layers: object, score: str, labels: object, found: list[str] | None, said: str | None, providers: object, provider: str
+) -> list[str]:
+    lines = []
+    if layers == "auto":
+        layer = chosen.layers[0]
+        grid = "×".join(str(d) if isinstance(d, int) else "?" for d in layer.grid)
+        lines.append(f"layer '{layer.name}': the last feature map with a spatial extent, {layer.layout}, grid {grid}")
+    if score == "auto":
+        before = {"softmax": ", before the softmax", "sigmoid": ", before the sigmoid"}.get(chosen.score.activation or "", "")
+        lines.append(f"score '{chosen.score.tensor}'{before}")
+    if said:
+        lines.append(said)
+    if labels == "auto" and found is None:
+        lines.append("no class names in the model; set them with --labels")
+    if providers == "auto":
+        lines.append(f"provider {provider.removesuffix('ExecutionProvider')}")
+    return lines
+
+
+# ----- small arithmetic -----
+def _steps(count: int, size: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _totals(score: Array) -> Floats:
+    """Scores (N, C), float32: elements beyond the class axis summed, as the seed does."""
+    values = np.asarray(score, np.float32)
+    if values.ndim < 2:
+        return values.reshape(1, -1)
+    return values.reshape(*values.shape[:2], -1).sum(2)
+
+
+def _ranked(totals: Floats, classes: Ints) -> Ints:
+    """Classes with ranks (−1 the top, −2 the second, …) resolved."""
+    order = np.argsort(-totals, axis=1, kind="stable")
+    return np.where(classes < 0, order[np.arange(len(classes)), np.maximum(-classes - 1, 0)], classes)
+
+
+def _top_k(target: str) -> int | None:
+    digits = target.lower().removeprefix("top").lstrip("-_ ")
+    return int(digits) if target.lower().startswith("top") and digits.isdigit() and int(digits) else None
+
+
+def _warnings(raw: Mapping[str, Floats], classes: Ints, samples: Ints, labels: list[str] | None) -> list[str]:
+    """Say where a map is empty: a blank picture has a reason."""
+    lines = []
+    for name, maps in raw.items():
+        for row in np.flatnonzero(maps.reshape(len(maps), -1).max(1) <= 0):
+            what = labels[classes[row]] if labels else f"class {classes[row]}"
+            lines.append(f"sample {samples[row]}: nothing in '{name}' speaks for {what}; the map is empty, and its signed values are in .raw")
+    return lines

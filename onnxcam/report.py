@@ -1,0 +1,150 @@
+"""What an explanation is, and its record on disk: pictures, arrays, and one JSON file a photo."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import onnxcam
+from onnxcam import image, view
+from onnxcam.errors import InputError
+from onnxcam.image import Photo
+from onnxcam.model import replace_file
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Maps of R rows; a row is one sample and one class.
+
+    maps: float32 [R, H, W] in 0..1 at the input's size; from photographs a list of [H, W], each at its photo's size.
+    raw: the method's own signed maps per layer, [R, *space]. targets, scores, probabilities, samples: [R].
+    outputs: the model's own, untouched. warnings: what a person should know before believing a map.
+    """
+
+    maps: Any
+    raw: dict[str, Floats]
+    targets: npt.NDArray[np.int64]
+    scores: Floats
+    probabilities: Floats | None
+    samples: npt.NDArray[np.int64]
+    outputs: dict[str, npt.NDArray[np.generic]]
+    layers: tuple[str, ...]
+    warnings: list[str] = field(default_factory=list)
+    labels: list[str] | None = None
+    photos: list[Photo] | None = None
+    names: list[str | None] | None = None
+    about: dict[str, object] = field(default_factory=dict)
+
+    def overlays(self) -> list[Photo]:
+        """The map over its photo for each row, uint8 RGB (H, W, 3)."""
+        photos = self._photos()
+        return [view.overlay(photos[s], m) for s, m in zip(self.samples, self.maps, strict=True)]
+
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write for each row `<photo>_overlay.png`, `_heatmap.png` and `.npz`, and for each photo `<photo>.json`.
+
+        Several rows of a photo carry their class in the name, photos of the same name a number. Each file appears whole
+        or not at all. Returns the paths. Raises InputError where the folder cannot be written.
+        """
+        target = Path(folder)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            return [path for sample, stem in enumerate(self._stems()) for path in self._save_sample(target, stem, sample)]
+        except OSError as error:
+            raise InputError(f"Cannot write to '{target}': {error.strerror or error}.") from error
+
+    def record(self, row: int) -> dict[str, object]:
+        """What is known of one row, as JSON can hold it."""
+        cls = int(self.targets[row])
+        return {
+            "class": cls,
+            "label": self.labels[cls] if self.labels else None,
+            "probability": None if self.probabilities is None else float(self.probabilities[row]),
+            "score": float(self.scores[row]),
+            "peak": [int(i) for i in np.unravel_index(int(np.argmax(self.maps[row])), self.maps[row].shape)],
+        }
+
+    def _save_sample(self, folder: Path, stem: str, sample: int) -> list[Path]:
+        photo = self._photos()[sample]
+        rows = [int(r) for r in np.flatnonzero(self.samples == sample)]
+        written, records = [], []
+        for row in rows:
+            name = stem if len(rows) == 1 else f"{stem}.{self.targets[row]}"
+            files = [folder / f"{name}{end}" for end in ("_overlay.png", "_heatmap.png", ".npz")]
+            image.write(files[0], view.overlay(photo, self.maps[row]))
+            image.write(files[1], view.colour(self.maps[row]))
+            replace_file(files[2], _npz({"map": self.maps[row], **{f"raw/{k}": v[row] for k, v in self.raw.items()}}))
+            records.append({**self.record(row), "files": [f.name for f in files]})
+            written += files
+        path = folder / f"{stem}.json"
+        source = self.names[sample] if self.names else None
+        record = {"photo": source, "size": list(photo.shape[:2]), **self.about, "rows": records, "version": onnxcam.__version__}
+        record["warnings"] = [w for w in self.warnings if w.startswith(f"sample {sample}:")]
+        replace_file(path, json.dumps(record, indent=2, ensure_ascii=False).encode())
+        return [*written, path]
+
+    def _photos(self) -> list[Photo]:
+        if self.photos is None:
+            raise InputError("There are no photos here: pictures come from explainer.images(photos), arrays have .maps.")
+        return self.photos
+
+    def _stems(self) -> list[str]:
+        """A file name for each photo, distinct from the others'."""
+        stems: list[str] = []
+        for i in range(len(self._photos())):
+            name = self.names[i] if self.names else None
+            base = re.sub(r"[\x00-\x1f/\\:]", "_", Path(name).stem) if name else f"photo{i}"
+            stem, n = base, 2
+            while stem in stems:
+                stem, n = f"{base}_{n}", n + 1
+            stems.append(stem)
+        return stems
+
+
+def join(parts: Sequence[Explanation]) -> Explanation:
+    """The rows of several batches, one after the other."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    lists = isinstance(first.maps, list)
+    return dataclasses.replace(
+        first,
+        maps=[m for p in parts for m in p.maps] if lists else np.concatenate([p.maps for p in parts]),
+        raw={k: _together([p.raw[k] for p in parts]) for k in first.raw},
+        targets=np.concatenate([p.targets for p in parts]),
+        scores=np.concatenate([p.scores for p in parts]),
+        probabilities=None if first.probabilities is None else np.concatenate([p.probabilities for p in parts if p.probabilities is not None]),
+        samples=np.concatenate([p.samples for p in parts]),
+        outputs={k: _together([p.outputs[k] for p in parts]) for k in first.outputs},
+        warnings=[w for p in parts for w in p.warnings],
+        photos=None if first.photos is None else [x for p in parts for x in p.photos or []],
+        names=None if first.names is None else [x for p in parts for x in p.names or []],
+    )
+
+
+def _together(arrays: Sequence[Any]) -> Any:
+    """One array, or an object array of them where photos of several sizes gave several shapes."""
+    if len({a.shape[1:] for a in arrays}) == 1:
+        return np.concatenate(arrays)
+    rows = [row for a in arrays for row in a]
+    result = np.empty(len(rows), object)
+    result[:] = rows
+    return result
+
+
+def _npz(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
+    return buffer.getvalue()

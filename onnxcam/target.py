@@ -1,0 +1,58 @@
+"""Which scalar is explained: the gradient of a score's elements, written into the graph.
+
+Only float arithmetic: no ArgMax, OneHot, Equal or Where, which several providers lack or run on the CPU. The largest
+score is found as in a max pool, the one-hot row is 1 − step(|class − target|).
+"""
+
+import numpy as np
+import onnx
+
+from onnxcam.errors import InputError, unknown
+from onnxcam.grad.mask import step
+from onnxcam.grad.tensor import Value, op
+from onnxcam.inspection import Score
+
+TOP = -1  # the target that means: the class with the largest score
+
+
+def one_hot(score: Value, target: Value) -> Value:
+    """The seed: 1 at each sample's target class, in the shape and type of `score` (N, C, …).
+
+    `target` is int64 [1] or [N]; −1 is the top class. Elements beyond the class axis are summed.
+    """
+    axis = 1 if score.rank > 1 else 0
+    classes = score.shape[axis]
+    if not isinstance(classes, int):
+        raise InputError(f"The number of classes of '{score.name}' is not fixed in the model. Fix it, or choose another score.")
+    values = op.Cast(score, to=onnx.TensorProto.FLOAT) if score.dtype != onnx.TensorProto.FLOAT else score
+    extra = list(range(2, score.rank))
+    totals = op.ReduceSum(values, axes=extra, keepdims=1) if extra else values
+    index = values.tape.constant(np.arange(classes).reshape(-1, *[1] * len(extra)), onnx.TensorProto.FLOAT)
+    below = step(op.ReduceMax(totals, axes=[axis], keepdims=1) - totals)
+    top = op.ReduceMin(below * float(classes) + index, axes=[axis], keepdims=1)
+    wanted = op.Cast(target, to=onnx.TensorProto.FLOAT)
+    if score.rank > 1:
+        wanted = op.Unsqueeze(wanted, axes=list(range(1, score.rank)))
+    automatic = step(-wanted)
+    chosen = automatic * top + (1 - automatic) * wanted
+    row = 1 - step(op.Abs(index - chosen))
+    seed = row if not extra else row + totals.tape.constant(0, onnx.TensorProto.FLOAT) * values
+    return op.Cast(seed, to=score.dtype) if score.dtype != onnx.TensorProto.FLOAT else seed
+
+
+def class_index(target: int | str, score: Score, labels: tuple[str, ...] | None) -> int:
+    """The class that `target` names: an index, or a name of `labels`. Raises InputError for one that is not there."""
+    classes = score.classes
+    if isinstance(target, str):
+        names = [n.casefold() for n in labels or ()]
+        if target.casefold() in names:
+            return names.index(target.casefold())
+        if not target.lstrip("+-").isdigit():
+            if not labels:
+                raise InputError(f"No class '{target}': the model brings no class names. Give an index, or a file of labels.")
+            raise unknown("class", target, labels)
+        target = int(target)
+    if isinstance(target, (bool, float)) or target < TOP or (classes is not None and target >= classes):
+        last = "" if classes is None else f"0 to {classes - 1}, or "
+        raise InputError(f"No class {target}. There is {last}-1 for the top class.")
+    return int(target)

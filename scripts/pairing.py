@@ -1,0 +1,67 @@
+"""Which tensor of an ONNX file is which feature map of the framework: found by value, so no names are needed."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+from common import relative_error
+
+CLOSE = 1e-3
+
+
+class FeatureMap(NamedTuple):
+    """A tensor of an ONNX file and what the framework calls the same feature map."""
+
+    tensor: str
+    label: str
+    channels_last: bool
+
+    def turn(self, array: np.ndarray) -> np.ndarray:
+        """[N, C, H, W], as the framework has it."""
+        return array.transpose(0, 3, 1, 2) if self.channels_last else array
+
+
+def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def feature_maps(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Run the model for every float tensor of rank 4 with a spatial extent, in the order of the nodes."""
+    model = onnx.load(path)
+    have = {output.name for output in model.graph.output}
+    names = [name for node in model.graph.node for name in node.output if name and name not in have]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    running = session(model)
+    values = zip(names, running.run(names, {running.get_inputs()[0].name: images}), strict=True)
+    return {name: value for name, value in values if value.ndim == 4 and value.dtype == np.float32 and side(value) > 1}
+
+
+def side(value: np.ndarray) -> int:
+    """Tell the height of a feature map in either layout: of its three sizes the middle one."""
+    return sorted(value.shape[1:])[1]
+
+
+def pair(tensor: str, value: np.ndarray, maps: dict[str, np.ndarray]) -> FeatureMap | None:
+    """Find the framework's feature map closest to `value`, as it is or turned from NHWC; None beyond 1e-3."""
+    best, found = CLOSE, None
+    for label, each in maps.items():
+        for channels_last in (False, True):
+            candidate = FeatureMap(tensor, label, channels_last)
+            if each.shape != candidate.turn(value).shape:
+                continue
+            distance = relative_error(candidate.turn(value), each).max()
+            if distance < best:
+                best, found = distance, candidate
+    return found
+
+
+def first_pair(names: list[str], values: dict[str, np.ndarray], maps: dict[str, np.ndarray]) -> FeatureMap:
+    """Find the first of `names` that the framework has too."""
+    for name in names:
+        if found := pair(name, values[name], maps):
+            return found
+    raise SystemExit(f"The framework's network has no feature map like {names[:3]}: empty the cache and run again.")
