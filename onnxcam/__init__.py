@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from onnxcam.grad.vjp import vjp
     from onnxcam.inspection import Inspection, inspect
     from onnxcam.methods import METHODS
-    from onnxcam.pipeline import Explainer, Explanation
+    from onnxcam.pipeline import Explainer
+    from onnxcam.report import Explanation
 
 _HOMES = {
     "METHODS": "methods",
     "Explainer": "pipeline",
-    "Explanation": "pipeline",
+    "Explanation": "report",
     "InputError": "errors",
     "Inspection": "inspection",
     "ModelError": "errors",

@@ -27,7 +27,9 @@ class RuntimeUnavailable(OnnxcamError):
 def unknown(kind: str, name: str, names: Iterable[str]) -> InputError:
     """The error for a name that is not among `names`: the closest ones first, else all of them (at most 12)."""
     known = list(dict.fromkeys(names))
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or [n for n in known if name.lower() in n.lower()][:5]
+    near = (
+        difflib.get_close_matches(name, known, n=3, cutoff=0.5) or [n for n in known if name.lower() in n.lower()][:5]
+    )
     if near:
         return InputError(f"No {kind} '{name}'. Did you mean {' or '.join(repr(n) for n in near)}?")
     listed = ", ".join(known[:12]) + (f", … ({len(known)} in all)" if len(known) > 12 else "")

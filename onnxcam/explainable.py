@@ -44,7 +44,9 @@ def plan(model: ModelLike, layers: str | Sequence[str] = "auto", score: str = "a
     names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
     if names == ["auto"]:
         if not inspection.layers:
-            raise ModelError("The model has no feature map with a spatial extent on the way to its score: nothing to draw a map on.")
+            raise ModelError(
+                "The model has no feature map with a spatial extent on the way to its score: nothing to draw a map on."
+            )
         chosen: tuple[Layer, ...] = inspection.layers[:1]
     elif names:
         chosen = tuple(inspection.layer(name) for name in names)
@@ -65,10 +67,11 @@ def convert(
 ) -> onnx.ModelProto:
     """Extend a model so that it returns what explains it, and write it to `output` where that is given.
 
-    Inputs: the original's, and `cam/target` (int64 [1] or [N], optional, −1 for the top class, or `target` where given).
+    Inputs: the original's, and `cam/target`: int64 [1] or [N], optional, −1 for the top class; its default is `target`.
     Outputs: the original's in order, then for each layer what `emit` names: `cam/activation/<layer>` and
     `cam/gradient/<layer>`, of the layer's own shape; with "score" also `cam/score`, the tensor that is explained.
-    With `method`, emits what that method needs. Raises the errors of `plan`, InputError for an unknown class or emission,
+    With `method`, emits what that method needs. Raises InputError for a layer, class or emission that is not there,
+    ModelError for a model without a feature map on the way to its score, and
     UnsupportedGradient naming every operator on the way without a gradient.
     """
     chosen = plan(model, layers, score)
@@ -78,7 +81,9 @@ def convert(
     return extended
 
 
-def extend(chosen: Plan, target: int | str = TOP, emit: Sequence[str] = EMITS, method: str | None = None) -> onnx.ModelProto:
+def extend(
+    chosen: Plan, target: int | str = TOP, emit: Sequence[str] = EMITS, method: str | None = None
+) -> onnx.ModelProto:
     """The explainable model of a plan."""
     forward = chosen.forward
     index = class_index(target, chosen.score, chosen.inspection.labels)
@@ -121,7 +126,9 @@ def _emitted(method: str | None, emit: Sequence[str] | None) -> Sequence[str]:
 def _refuse_collisions(forward: Forward, names: Sequence[str]) -> None:
     for name in names:
         if forward.taken(name):
-            raise InputError(f"The model has a tensor '{name}' already: it is explainable as it is. Convert the original instead.")
+            raise InputError(
+                f"The model has a tensor '{name}' already: it is explainable as it is. Convert the original instead."
+            )
 
 
 def _describe(result: onnx.ModelProto, chosen: Plan, index: int, emit: Sequence[str], method: str | None) -> None:

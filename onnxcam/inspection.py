@@ -22,16 +22,18 @@ from onnxcam.grad.infer import Shape
 from onnxcam.grad.reverse import missing
 from onnxcam.model import ModelLike, Source, read
 
-_CHANNEL_SECOND = frozenset(
-    "Conv ConvTranspose MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool BatchNormalization "
-    "InstanceNormalization GroupNormalization LRN DepthToSpace SpaceToDepth Upsample".split()
-)
-_MOVES = frozenset("Transpose Identity Dropout Cast Pad Slice Reshape AveragePool".split())
-_FINISHES = frozenset(
-    "BatchNormalization Relu Clip Sigmoid HardSigmoid Tanh LeakyRelu PRelu Elu Selu Celu HardSwish Softplus Mish Gelu Swish".split()
-)
+_CHANNEL_SECOND = frozenset({
+    "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool", "GlobalLpPool",
+    "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN", "LpPool", "MaxPool", "SpaceToDepth",
+    "Upsample",
+})  # fmt: skip
+_MOVES = frozenset({"AveragePool", "Cast", "Dropout", "Identity", "Pad", "Reshape", "Slice", "Transpose"})
+_FINISHES = frozenset({
+    "BatchNormalization", "Celu", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu",
+    "Relu", "Selu", "Sigmoid", "Softplus", "Swish", "Tanh",
+})  # fmt: skip
 _ENDINGS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
-_CARRIES = frozenset("Identity Cast Reshape Flatten Squeeze Unsqueeze ArgMax TopK Dropout".split())
+_CARRIES = frozenset({"ArgMax", "Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "TopK", "Unsqueeze"})
 _LAYOUTS = {(3, 1): "NCL", (3, 2): "NLC", (4, 1): "NCHW", (4, 3): "NHWC", (5, 1): "NCDHW", (5, 4): "NDHWC"}
 
 
@@ -47,7 +49,7 @@ class Layer:
 
     @property
     def layout(self) -> str:
-        """Order of the axes: NCHW, NHWC, NCL, NCDHW, …"""
+        """Order of the axes, such as NCHW or NHWC."""
         return _LAYOUTS.get((len(self.shape), self.channel_axis), f"channels at axis {self.channel_axis}")
 
     @property
@@ -98,7 +100,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `inspect` found; `layers` and `scores` best first, `missing` as text of nodes, `preprocess` as in the file."""
+    """What `inspect` found: `layers` and `scores` best first, `missing` operators, `preprocess` as the file has it."""
 
     layers: tuple[Layer, ...]
     scores: tuple[Score, ...]
@@ -122,7 +124,9 @@ class Inspection:
             if candidate.layout:
                 return candidate
         shapes = ", ".join(f"'{i.name}' {list(i.shape)}" for i in self.inputs)
-        raise ModelError(f"No input of the model looks like an image (N×C×H×W or N×H×W×C): there is {shapes or 'none'}.")
+        raise ModelError(
+            f"No input of the model looks like an image (N×C×H×W or N×H×W×C): there is {shapes or 'none'}."
+        )
 
     def to_json(self) -> str:
         """Everything as one JSON object."""
@@ -166,7 +170,13 @@ def _input(forward: Forward, name: str) -> Input:
     shape = type_.shape or ()
     layout = None
     if len(shape) == 4:
-        layout = "NHWC" if shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4) else "NCHW" if isinstance(shape[1], int) else None
+        layout = (
+            "NHWC"
+            if shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
+            else "NCHW"
+            if isinstance(shape[1], int)
+            else None
+        )
     elif len(shape) in (3, 5):
         layout = _LAYOUTS[len(shape), 1]
     return Input(name, shape, np.dtype(onnx.helper.tensor_dtype_to_np_dtype(type_.dtype)).name, layout)
@@ -214,7 +224,13 @@ def _layers(forward: Forward, channels: Mapping[str, int], score: str) -> tuple[
     found = []
     for node in forward.nodes:
         name = node.outputs[0]
-        if name not in channels or name not in wanted or name not in dependent or name == score or not forward.type(name).is_float:
+        if (
+            name not in channels
+            or name not in wanted
+            or name not in dependent
+            or name == score
+            or not forward.type(name).is_float
+        ):
             continue
         layer = Layer(node.name or name, name, node.op, forward.type(name).shape or (), channels[name])
         unfinished = [r for r in readers.get(name, []) if r.op in _FINISHES and r.outputs[0] in channels]
@@ -314,7 +330,11 @@ def _head_step(forward: Forward, node: Node, layer: Layer) -> tuple[str | None, 
         return (moving[0], None) if len(moving) == 1 else (None, None)
     if node.op == "AveragePool" and all(d == 1 for d in (forward.type(node.outputs[0]).shape or (0, 0, 0))[2:]):
         return node.inputs[0], None
-    if node.op == "ReduceMean" or node.op in _CARRIES - {"ArgMax", "TopK"} or node.op in ("GlobalAveragePool", "Transpose"):
+    if (
+        node.op == "ReduceMean"
+        or node.op in _CARRIES - {"ArgMax", "TopK"}
+        or node.op in ("GlobalAveragePool", "Transpose")
+    ):
         return node.inputs[0], None
     return None, None
 
@@ -327,7 +347,9 @@ def _preprocess(metadata: Mapping[str, str]) -> Mapping[str, object] | None:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise ModelError(f"The model's metadata 'cam.preprocess' is not JSON: {error}. Give the preprocessing by hand.") from error
+        raise ModelError(
+            f"The model's metadata 'cam.preprocess' is not JSON: {error}. Give the preprocessing by hand."
+        ) from error
     return found if isinstance(found, dict) else None
 
 

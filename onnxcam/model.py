@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 import onnx_graphsurgeon as gs
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs come with it
 from onnx import TensorProto
 
 from onnxcam.errors import InputError, ModelError
@@ -33,11 +33,16 @@ class Source:
 
 
 def read(model: ModelLike) -> Source:
-    """Read a path, bytes or ModelProto. Raises ModelError for a file that is missing, truncated, no ONNX, or lacks data."""
+    """Read a path, bytes or ModelProto. Raises ModelError for a file that is missing, truncated, or no ONNX model."""
     if isinstance(model, Source):
         return model
     if isinstance(model, onnx.ModelProto):
-        source = Source(model, "", model.graph.name or "model", hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest())
+        source = Source(
+            model,
+            "",
+            model.graph.name or "model",
+            hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
+        )
     elif isinstance(model, bytes):
         source = Source(_parse(model, "the given bytes"), "", "model", hashlib.sha256(model).hexdigest())
     elif isinstance(model, (str, os.PathLike)):
@@ -54,7 +59,10 @@ def read(model: ModelLike) -> Source:
 
 
 def write(proto: onnx.ModelProto, output: str | os.PathLike[str], source: Source) -> None:
-    """Write `proto` to `output` in one step, with the original's external data beside it; the original is never written over."""
+    """Write `proto` to `output` in one step, with the original's external data beside it.
+
+    Raises InputError where that is the original itself, ModelError where it cannot be written.
+    """
     path = Path(output)
     if source.folder and (Path(source.folder) / f"{source.name}.onnx").resolve() == path.resolve():
         raise InputError(f"'{path}' is the model itself. Give the result another name.")
@@ -66,7 +74,9 @@ def write(proto: onnx.ModelProto, output: str | os.PathLike[str], source: Source
     except OSError as error:
         raise ModelError(f"Cannot write '{path}': {error.strerror or error}.") from error
     except ValueError as error:
-        raise ModelError(f"Cannot write '{path}': more than 2 GB in one file. Give the model with external data.") from error
+        raise ModelError(
+            f"Cannot write '{path}': more than 2 GB in one file. Give the model with external data."
+        ) from error
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -110,16 +120,18 @@ def _opset(model: onnx.ModelProto) -> int:
 
 def _parse(content: bytes, what: str) -> onnx.ModelProto:
     try:
-        proto = onnx.ModelProto.FromString(content)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(content)
     except DecodeError as error:
         raise ModelError(f"{what} is not an ONNX model, or is truncated.") from error
     if not proto.graph.node or not proto.opset_import:
         raise ModelError(f"{what} is not an ONNX model: it has no graph.")
     oldest = _opset(proto)
     if oldest < 7:
-        raise ModelError(f"{what} uses opset {oldest}, which onnxruntime does not run. Convert it with onnx.version_converter to 13.")
+        raise ModelError(
+            f"{what} uses opset {oldest}, which onnxruntime does not run. Convert it with onnx.version_converter to 13."
+        )
     if oldest > onnx.defs.onnx_opset_version():
-        raise ModelError(f"{what} uses opset {oldest}; the installed onnx knows up to {onnx.defs.onnx_opset_version()}. Upgrade it: pip install -U onnx")
+        raise ModelError(f"{what} uses opset {oldest}, newer than the installed onnx knows. Run: pip install -U onnx")
     return proto
 
 
@@ -133,7 +145,9 @@ def _check_external(source: Source) -> None:
         if Path(location).is_absolute() or not path.resolve().is_relative_to(Path(source.folder or ".").resolve()):
             raise ModelError(f"The model's weights are said to lie in '{location}', outside its own folder: refused.")
         if not path.is_file():
-            raise ModelError(f"The model's weights lie in '{location}', which is not in '{source.folder or '.'}'. Put that file beside the model.")
+            raise ModelError(
+                f"The model's weights are missing: put '{location}' into '{source.folder or '.'}', beside the model."
+            )
 
 
 def _copy(data: Path, target: Path) -> None:

@@ -1,35 +1,36 @@
-"""`Explainer`: a model, a method and a target, from arrays or photographs to maps. The only module that knows all stages."""
+"""`Explainer`: from arrays or photographs to maps. The only module that knows all stages."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxcam import image, report, view
+from onnxcam.defaults import assumptions, find_labels, find_preprocess
 from onnxcam.errors import InputError
 from onnxcam.evidence import Evidence
-from onnxcam.explainable import SCORE, TARGET, Plan, extend, plan
-from onnxcam.image import PRESETS, Photo, Preprocess
+from onnxcam.explainable import SCORE, TARGET, extend, plan
+from onnxcam.image import Photo, Preprocess
 from onnxcam.inspection import Input, Layer, linear_head
 from onnxcam.methods import find
+from onnxcam.methods.array import softmax
 from onnxcam.methods.registry import Method
 from onnxcam.model import ModelLike
 from onnxcam.report import Explanation
 from onnxcam.run import Session
-from onnxcam.target import TOP, class_index
+from onnxcam.target import TOP, Floats, Ints, class_index, ranked, top_k, totals
 
-Array = npt.NDArray[np.generic]
-Floats = npt.NDArray[np.floating[Any]]
-Ints = npt.NDArray[np.int64]
+Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
 Target = int | str | Sequence[int | str] | None
 
+_STRIDE = 1_000_003  # between the random seeds of a sample's classes
 _EMITS = {"gradient": ("activation", "gradient", "score")}
 
 
@@ -57,7 +58,7 @@ class Explainer:
         progress: Progress | None = None,
         seed: int = 0,
     ) -> None:
-        """Choose, rewrite and load. Raises the errors of `onnxcam.convert`, RuntimeUnavailable, InputError for options."""
+        """Choose, rewrite and load. Raises the errors of `onnxcam.convert`, and RuntimeUnavailable."""
         if batch < 1:
             raise InputError(f"batch is {batch}; it has to be at least 1.")
         self.method: Method = find(method)
@@ -70,10 +71,14 @@ class Explainer:
         self._inputs = chosen.inspection.inputs
         self.layers = tuple(layer.name for layer in chosen.layers)
         self.score = chosen.score.tensor
-        self.labels = _labels(labels, chosen)
-        self._heads = {x.name: linear_head(chosen.forward, x, chosen.score) for x in chosen.layers} if self.method.uses == "weights" else {}
+        self.labels = find_labels(labels, chosen)
+        self._heads = (
+            {x.name: linear_head(chosen.forward, x, chosen.score) for x in chosen.layers}
+            if self.method.uses == "weights"
+            else {}
+        )
         self._check_target()
-        self.preprocess, said = _preprocess(preprocess, chosen)
+        self.preprocess, said = find_preprocess(preprocess, chosen)
         emit = _EMITS.get(self.method.uses, ("activation", "score"))
         self._model = extend(chosen, TOP, emit).SerializeToString()
         self._folder = os.path.abspath(chosen.source.folder) if chosen.source.external else ""
@@ -81,7 +86,7 @@ class Explainer:
         self._lock = threading.Lock()
         self._session: Session | None = None
         self.provider = self.session.provider
-        self.assumptions = _assumptions(chosen, layers, score, labels, self.labels, said, providers, self.provider)
+        self.assumptions = assumptions(chosen, layers, score, labels, self.labels, said, providers, self.provider)
 
     @property
     def session(self) -> Session:
@@ -128,10 +133,15 @@ class Explainer:
         targets = self._targets(len(photos))
         parts: list[Explanation] = []
         for start, stop in _steps(len(photos), step):
-            pictures = [image.read(p) if isinstance(p, (str, os.PathLike)) else np.asarray(p) for p in photos[start:stop]]
+            pictures = [
+                image.read(p) if isinstance(p, (str, os.PathLike)) else np.asarray(p) for p in photos[start:stop]
+            ]
             batch = np.concatenate([self.preprocess.apply(p) for p in pictures])
             part = self._explain(self._feeds(batch), targets[start:stop], start)
-            maps = [self.preprocess.restore(m, pictures[s - start].shape) for m, s in zip(part.maps, part.samples, strict=True)]
+            maps = [
+                self.preprocess.restore(m, pictures[s - start].shape)
+                for m, s in zip(part.maps, part.samples, strict=True)
+            ]
             names = [os.fspath(p) if isinstance(p, (str, os.PathLike)) else None for p in photos[start:stop]]
             parts.append(replace(part, maps=maps, photos=pictures, names=names))
             if self.progress and len(photos) > 1:
@@ -140,46 +150,49 @@ class Explainer:
 
     # ----- one batch -----
     def _explain(self, feeds: Mapping[str, Array], targets: list[list[int]], first: int) -> Explanation:
-        """Rows for each sample: one per target of that sample; −k−1 stands for the class of rank k."""
-        count, rows = len(targets), len(targets[0])
+        """Rows for each sample, one per target; `first` is the number of the first sample."""
         wanted = np.array(targets, np.int64)
-        outputs: dict[str, Array] = {}
-        columns: list[dict[str, Any]] = []
-        for column in range(rows):
-            classes = wanted[:, column]
-            if outputs:
-                classes = _ranked(_totals(outputs[SCORE]), classes)
-            outputs = self._run(feeds, classes) if self.method.uses == "gradient" or not outputs else outputs
-            classes = _ranked(_totals(outputs[SCORE]), classes)
-            if self.method.uses == "gradient" and column == 0 and (wanted[:, 0] < TOP).any():
-                outputs = self._run(feeds, classes)
-            columns.append(self._column(feeds, outputs, classes, first * rows + column))
-        order = [(s, c) for s in range(count) for c in range(rows)]
-        raw = {name: np.stack([columns[c]["raw"][name][s] for s, c in order]) for name in self.layers}
-        maps = np.stack([columns[c]["maps"][s] for s, c in order])
-        classes = np.array([columns[c]["targets"][s] for s, c in order], np.int64)
-        samples = np.array([s + first for s, _ in order], np.int64)
-        totals = _totals(outputs[SCORE])
-        probabilities = self._probabilities(totals)
-        own = samples - first
+        outputs = self._run(feeds, wanted[:, 0])
+        scores = totals(outputs[SCORE])
+        classes = ranked(scores, wanted)
+        columns = []
+        for k in range(classes.shape[1]):
+            if k and self.method.uses == "gradient":
+                outputs = self._run(feeds, classes[:, k])
+            columns.append(self._maps(feeds, outputs, classes[:, k], self.seed + first + k * _STRIDE))
+        samples = np.repeat(np.arange(len(classes)), classes.shape[1])
+        chosen = classes.reshape(-1)
+        raw = {name: _rows([c[0][name] for c in columns]) for name in self.layers}
+        probabilities = self._probabilities(scores)
         return Explanation(
-            maps=maps, raw=raw, targets=classes, scores=totals[own, classes],
-            probabilities=None if probabilities is None else probabilities[own, classes], samples=samples,
-            outputs={k: v for k, v in outputs.items() if not k.startswith("cam/")}, layers=self.layers,
-            warnings=_warnings(raw, classes, samples, self.labels), labels=self.labels, about=self._about(),
-        )  # fmt: skip
+            maps=_rows([c[1] for c in columns]),
+            raw=raw,
+            targets=chosen,
+            scores=scores[samples, chosen],
+            probabilities=None if probabilities is None else probabilities[samples, chosen],
+            samples=samples + first,
+            outputs={k: v for k, v in outputs.items() if not k.startswith("cam/")},
+            layers=self.layers,
+            warnings=_warnings(raw, chosen, samples + first, self.labels),
+            labels=self.labels,
+            about=self._about(),
+        )
 
-    def _column(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array], classes: Ints, row: int) -> dict[str, Any]:
-        """Raw and finished maps of one target per sample."""
+    def _maps(
+        self, feeds: Mapping[str, Array], outputs: Mapping[str, Array], classes: Ints, seed: int
+    ) -> tuple[dict[str, Floats], Floats]:
+        """Raw maps of each layer and the finished ones, for one class per sample."""
         size = self._space(feeds)
         raw, finished = {}, []
         for layer in self._layers:
-            evidence = self._evidence(layer, feeds, outputs, classes, row)
+            evidence = self._evidence(layer, feeds, outputs, classes, seed)
             raw[layer.name] = np.asarray(self.method(evidence, **self.options))
             finished.append(view.resize(view.relu_minmax(raw[layer.name]), size))
-        return {"raw": raw, "maps": view.fuse(finished), "targets": classes}
+        return raw, view.fuse(finished)
 
-    def _evidence(self, layer: Layer, feeds: Mapping[str, Array], outputs: Mapping[str, Array], classes: Ints, row: int) -> Evidence:
+    def _evidence(
+        self, layer: Layer, feeds: Mapping[str, Array], outputs: Mapping[str, Array], classes: Ints, seed: int
+    ) -> Evidence:
         activation = np.moveaxis(outputs[f"cam/activation/{layer.name}"], layer.channel_axis, 1)
         gradient = outputs.get(f"cam/gradient/{layer.name}")
         return Evidence(
@@ -188,11 +201,16 @@ class Explainer:
             weights=self._heads[layer.name][classes] if self._heads else None,
             size=self._space(feeds),
             rescore=lambda mask, count, *, probability=False: self._rescore(feeds, classes, mask, count, probability),
-            seed=self.seed + row,
+            seed=seed,
         )
 
     def _rescore(
-        self, feeds: Mapping[str, Array], classes: Ints, mask: Callable[[int, slice], Array], count: int, probability: bool
+        self,
+        feeds: Mapping[str, Array],
+        classes: Ints,
+        mask: Callable[[int, slice], Array],
+        count: int,
+        probability: bool,
     ) -> Floats:
         """Scores of masked inputs (N, count), a batch of masks at a time."""
         picture = self._image_input(feeds)
@@ -204,10 +222,10 @@ class Explainer:
             for start, stop in _steps(count, step):
                 masks = np.expand_dims(np.asarray(mask(n, slice(start, stop))), axis)
                 batch = {k: np.repeat(v, stop - start, axis=0) for k, v in own.items()}
-                batch[picture.name] = (own[picture.name] * masks).astype(own[picture.name].dtype)
-                totals = _totals(self._run(batch, np.full(stop - start, wanted), [SCORE])[SCORE])
-                values = self._probabilities(totals) if probability else totals
-                scores[n, start:stop] = totals[:, wanted] if values is None else values[:, wanted]
+                batch[picture.name] = np.asarray(own[picture.name] * masks, own[picture.name].dtype)
+                answer = totals(self._run(batch, np.full(stop - start, wanted), [SCORE])[SCORE])
+                likely = self._probabilities(answer) if probability else None
+                scores[n, start:stop] = (answer if likely is None else likely)[:, wanted]
                 if self.progress:
                     self.progress("scoring masks", n * count + stop, len(classes) * count)
         return scores
@@ -220,7 +238,7 @@ class Explainer:
         if fixed > count:
             given = {k: np.concatenate([v, np.repeat(v[-1:], fixed - count, axis=0)]) for k, v in given.items()}
         if self.method.uses == "gradient":
-            given[TARGET] = np.concatenate([np.maximum(classes, TOP), np.full(fixed - count, TOP)]).astype(np.int64)
+            given[TARGET] = np.concatenate([classes, np.full(fixed - count, TOP)])
         outputs = self.session.run(given, names)
         return {k: v[:count] if v.ndim and len(v) == fixed else v for k, v in outputs.items()}
 
@@ -235,7 +253,9 @@ class Explainer:
             raise InputError(f"The model has {len(names)} inputs: give a dict of arrays for {', '.join(names)}.")
         lengths = {v.shape[0] if v.ndim else 0 for v in feeds.values()}
         if len(lengths) != 1 or 0 in lengths:
-            raise InputError(f"Every input needs the same number of samples, at least one; given are {sorted(lengths)}.")
+            raise InputError(
+                f"Every input needs the same number of samples, at least one; given are {sorted(lengths)}."
+            )
         return feeds
 
     def _targets(self, count: int) -> list[list[int]]:
@@ -243,7 +263,11 @@ class Explainer:
         target = self.target
         if target is None:
             return [[TOP]] * count
-        if isinstance(target, str) and (k := _top_k(target)) and target.casefold() not in [n.casefold() for n in self.labels or ()]:
+        if (
+            isinstance(target, str)
+            and (k := top_k(target))
+            and target.casefold() not in [n.casefold() for n in self.labels or ()]
+        ):
             return [[-1 - i for i in range(k)]] * count
         if isinstance(target, (int, str, np.integer)):
             return [[self._index(target)]] * count
@@ -252,7 +276,11 @@ class Explainer:
         return [[self._index(t)] for t in target]
 
     def _index(self, target: int | str | np.integer[Any]) -> int:
-        return class_index(int(target) if isinstance(target, np.integer) else target, self._score, tuple(self.labels) if self.labels else None)
+        return class_index(
+            int(target) if isinstance(target, np.integer) else target,
+            self._score,
+            tuple(self.labels) if self.labels else None,
+        )
 
     def _check_target(self) -> None:
         target = self.target
@@ -279,16 +307,15 @@ class Explainer:
     def _batch_size(self) -> int:
         return self._fixed_batch() or self.batch
 
-    def _probabilities(self, totals: Floats) -> Floats | None:
-        """Softmax or sigmoid of the scores: as the model ends, softmax where it ends in plain scores of two or more classes."""
+    def _probabilities(self, scores: Floats) -> Floats | None:
+        """Softmax or sigmoid of the scores: as the model ends, softmax where it ends in two or more plain scores."""
         if self._score.activation == "sigmoid":
-            return 1 / (1 + np.exp(-np.clip(totals, -80, 80)))
-        if totals.shape[1] < 2:
+            return np.asarray(1 / (1 + np.exp(-np.clip(scores, -80, 80))))
+        if scores.shape[1] < 2:
             return None
-        if self._score.activation is None and totals.min() >= 0 and np.allclose(totals.sum(1), 1, atol=1e-3):
-            return totals
-        powers = np.exp(totals - totals.max(1, keepdims=True))
-        return np.asarray(powers / powers.sum(1, keepdims=True))
+        if self._score.activation is None and scores.min() >= 0 and np.allclose(scores.sum(1), 1, atol=1e-3):
+            return scores
+        return np.asarray(softmax(scores))
 
     def _about(self) -> dict[str, object]:
         described = None if self.preprocess is None else self.preprocess.describe()
@@ -297,105 +324,14 @@ class Explainer:
                 "assumptions": list(getattr(self, "assumptions", []))}  # fmt: skip
 
 
-# ----- what is found where nothing is said -----
-@dataclass(frozen=True)
-class _Said:
-    """A choice and whether it was a guess."""
-
-    text: str
-    guessed: bool = field(default=False)
+def _rows(columns: Sequence[Floats]) -> Floats:
+    """(N, …) for each class to (N · classes, …), the classes of a sample beside each other."""
+    stacked = np.stack(columns, axis=1)
+    return stacked.reshape(-1, *stacked.shape[2:])
 
 
-def _labels(labels: str | os.PathLike[str] | Sequence[str], chosen: Plan) -> list[str] | None:
-    if isinstance(labels, str) and labels == "auto":
-        found = list(chosen.inspection.labels) if chosen.inspection.labels else None
-        return found if found is None or chosen.score.classes in (None, len(found)) else None
-    if isinstance(labels, (str, os.PathLike)):
-        try:
-            with open(labels, encoding="utf-8") as file:
-                names = [line.strip() for line in file.read().splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"Cannot read the labels '{labels}': {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}.") from error
-    else:
-        names = [str(name) for name in labels]
-    if chosen.score.classes is not None and len(names) != chosen.score.classes:
-        raise InputError(f"{len(names)} labels for a score of {chosen.score.classes} classes. Give one label for each class.")
-    return names
-
-
-def _preprocess(given: str | os.PathLike[str] | Preprocess, chosen: Plan) -> tuple[Preprocess | None, str | None]:
-    """The preprocessing, and the assumption to state where it was guessed."""
-    inspection = chosen.inspection
-    if isinstance(given, Preprocess):
-        return given, None
-    picture = next((i for i in inspection.inputs if i.layout in ("NCHW", "NHWC")), None)
-    if given != "auto" and (picture is None or str(given) not in PRESETS):
-        if isinstance(given, str) and not os.path.exists(given) and not given.endswith(".json"):
-            image.preset(given, (224, 224), "NCHW", "float32")  # not a preset: raises with the closest names
-        return Preprocess.from_file(given), None
-    if picture is None:
-        return None, None
-    if given == "auto" and inspection.preprocess is not None:
-        import json
-
-        return Preprocess.from_json(json.dumps(inspection.preprocess), source="from the model's metadata"), None
-    size = picture.size if all(isinstance(d, int) for d in picture.size) else (224, 224)
-    name = str(given) if given != "auto" else _guess(picture)
-    found = image.preset(name, (int(size[0]), int(size[1])), str(picture.layout), picture.dtype)
-    guessed = given == "auto" or size != picture.size
-    return found, f"preprocessing '{name}' at {size[0]}×{size[1]} is a guess; set it with --preprocess" if guessed else None
-
-
-def _guess(picture: Input) -> str:
-    if picture.dtype == "uint8":
-        return "raw"
-    if picture.channels == 1:
-        return "unit"
-    return "imagenet" if picture.layout == "NCHW" else "tf"
-
-
-def _assumptions(
-    chosen: Plan, layers: object, score: str, labels: object, found: list[str] | None, said: str | None, providers: object, provider: str
-) -> list[str]:
-    lines = []
-    if layers == "auto":
-        layer = chosen.layers[0]
-        grid = "×".join(str(d) if isinstance(d, int) else "?" for d in layer.grid)
-        lines.append(f"layer '{layer.name}': the last feature map with a spatial extent, {layer.layout}, grid {grid}")
-    if score == "auto":
-        before = {"softmax": ", before the softmax", "sigmoid": ", before the sigmoid"}.get(chosen.score.activation or "", "")
-        lines.append(f"score '{chosen.score.tensor}'{before}")
-    if said:
-        lines.append(said)
-    if labels == "auto" and found is None:
-        lines.append("no class names in the model; set them with --labels")
-    if providers == "auto":
-        lines.append(f"provider {provider.removesuffix('ExecutionProvider')}")
-    return lines
-
-
-# ----- small arithmetic -----
 def _steps(count: int, size: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + size, count)) for start in range(0, count, size))
-
-
-def _totals(score: Array) -> Floats:
-    """Scores (N, C), float32: elements beyond the class axis summed, as the seed does."""
-    values = np.asarray(score, np.float32)
-    if values.ndim < 2:
-        return values.reshape(1, -1)
-    return values.reshape(*values.shape[:2], -1).sum(2)
-
-
-def _ranked(totals: Floats, classes: Ints) -> Ints:
-    """Classes with ranks (−1 the top, −2 the second, …) resolved."""
-    order = np.argsort(-totals, axis=1, kind="stable")
-    return np.where(classes < 0, order[np.arange(len(classes)), np.maximum(-classes - 1, 0)], classes)
-
-
-def _top_k(target: str) -> int | None:
-    digits = target.lower().removeprefix("top").lstrip("-_ ")
-    return int(digits) if target.lower().startswith("top") and digits.isdigit() and int(digits) else None
 
 
 def _warnings(raw: Mapping[str, Floats], classes: Ints, samples: Ints, labels: list[str] | None) -> list[str]:
@@ -404,5 +340,7 @@ def _warnings(raw: Mapping[str, Floats], classes: Ints, samples: Ints, labels: l
     for name, maps in raw.items():
         for row in np.flatnonzero(maps.reshape(len(maps), -1).max(1) <= 0):
             what = labels[classes[row]] if labels else f"class {classes[row]}"
-            lines.append(f"sample {samples[row]}: nothing in '{name}' speaks for {what}; the map is empty, and its signed values are in .raw")
+            lines.append(
+                f"sample {samples[row]}: nothing in '{name}' speaks for {what}: its map is empty. Look at .raw"
+            )
     return lines

@@ -61,7 +61,9 @@ class Explanation:
         target = Path(folder)
         try:
             target.mkdir(parents=True, exist_ok=True)
-            return [path for sample, stem in enumerate(self._stems()) for path in self._save_sample(target, stem, sample)]
+            return [
+                path for sample, stem in enumerate(self._stems()) for path in self._save_sample(target, stem, sample)
+            ]
         except OSError as error:
             raise InputError(f"Cannot write to '{target}': {error.strerror or error}.") from error
 
@@ -90,14 +92,22 @@ class Explanation:
             written += files
         path = folder / f"{stem}.json"
         source = self.names[sample] if self.names else None
-        record = {"photo": source, "size": list(photo.shape[:2]), **self.about, "rows": records, "version": onnxcam.__version__}
+        record = {
+            "photo": source,
+            "size": list(photo.shape[:2]),
+            **self.about,
+            "rows": records,
+            "version": onnxcam.__version__,
+        }
         record["warnings"] = [w for w in self.warnings if w.startswith(f"sample {sample}:")]
         replace_file(path, json.dumps(record, indent=2, ensure_ascii=False).encode())
         return [*written, path]
 
     def _photos(self) -> list[Photo]:
         if self.photos is None:
-            raise InputError("There are no photos here: pictures come from explainer.images(photos), arrays have .maps.")
+            raise InputError(
+                "There are no photos here: pictures come from explainer.images(photos), arrays have .maps."
+            )
         return self.photos
 
     def _stems(self) -> list[str]:
@@ -125,7 +135,9 @@ def join(parts: Sequence[Explanation]) -> Explanation:
         raw={k: _together([p.raw[k] for p in parts]) for k in first.raw},
         targets=np.concatenate([p.targets for p in parts]),
         scores=np.concatenate([p.scores for p in parts]),
-        probabilities=None if first.probabilities is None else np.concatenate([p.probabilities for p in parts if p.probabilities is not None]),
+        probabilities=None
+        if first.probabilities is None
+        else np.concatenate([p.probabilities for p in parts if p.probabilities is not None]),
         samples=np.concatenate([p.samples for p in parts]),
         outputs={k: _together([p.outputs[k] for p in parts]) for k in first.outputs},
         warnings=[w for p in parts for w in p.warnings],

@@ -79,26 +79,32 @@ class Session:
             raise InputError(f"The model has no input '{name}'. It takes: {', '.join([*self.inputs, *optional])}.")
         shape, dtype = self.inputs[name]
         given = np.asarray(array)
-        fits = len(given.shape) == len(shape) and all(not isinstance(s, int) or s == d for s, d in zip(shape, given.shape, strict=True))
+        fits = len(given.shape) == len(shape) and all(
+            not isinstance(s, int) or s == d for s, d in zip(shape, given.shape, strict=True)
+        )
         if not fits and shape:
-            raise InputError(f"Input '{name}' has shape {list(given.shape)}; the model takes {[s if isinstance(s, int) else '?' for s in shape]}.")
+            raise InputError(f"Input '{name}' has shape {list(given.shape)}; the model takes {_dims(shape)}.")
         if given.dtype != np.dtype(dtype):
-            raise InputError(f"Input '{name}' is {given.dtype}; the model takes {dtype}. Convert it: array.astype('{dtype}')")
+            raise InputError(
+                f"Input '{name}' is {given.dtype}; the model takes {dtype}. Convert it: array.astype('{dtype}')"
+            )
         return given
 
 
 def runtime() -> ModuleType:
-    """The onnxruntime module. Raises RuntimeUnavailable, with the command that mends it, where it is absent or doubled."""
+    """The onnxruntime module. Raises RuntimeUnavailable, with the command that mends it, unless one is installed."""
     wheels = installed()
     if len(wheels) > 1:
-        raise RuntimeUnavailable(f"{' and '.join(wheels)} are both installed and overwrite each other. Run: {_mend(wheels)}")
+        raise RuntimeUnavailable(
+            f"{' and '.join(wheels)} are both installed and overwrite each other. Run: {_mend(wheels)}"
+        )
     try:
         import onnxruntime as ort
     except ImportError as error:
         hint = 'pip install "onnxcam[cpu]", or "onnxcam[gpu]" for CUDA'
         raise RuntimeUnavailable(f"onnxruntime is not installed. Run: {hint}") from error
     if not hasattr(ort, "InferenceSession"):
-        raise RuntimeUnavailable('onnxruntime is damaged. Run: pip install --force-reinstall --no-deps onnxruntime')
+        raise RuntimeUnavailable("onnxruntime is damaged. Run: pip install --force-reinstall --no-deps onnxruntime")
     module: ModuleType = ort
     return module
 
@@ -169,8 +175,23 @@ def _create(ort: ModuleType, model: bytes, options: object, providers: list[str]
 
 def _ort_errors(ort: ModuleType) -> tuple[type[Exception], ...]:
     state = ort.capi.onnxruntime_pybind11_state
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile", "NotImplemented", "RuntimeException", "EPFail", "EngineError")
+    names = (
+        "Fail",
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "NoModel",
+        "NoSuchFile",
+        "NotImplemented",
+        "RuntimeException",
+        "EPFail",
+        "EngineError",
+    )
     return tuple(getattr(state, n) for n in names if hasattr(state, n))
+
+
+def _dims(shape: Sequence[object]) -> list[object]:
+    return [s if isinstance(s, int) else "?" for s in shape]
 
 
 def _short(error: Exception) -> str:

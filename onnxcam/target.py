@@ -4,13 +4,20 @@ Only float arithmetic: no ArgMax, OneHot, Equal or Where, which several provider
 score is found as in a max pool, the one-hot row is 1 − step(|class − target|).
 """
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from onnxcam.errors import InputError, unknown
 from onnxcam.grad.mask import step
 from onnxcam.grad.tensor import Value, op
 from onnxcam.inspection import Score
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.int64]
 
 TOP = -1  # the target that means: the class with the largest score
 
@@ -23,7 +30,9 @@ def one_hot(score: Value, target: Value) -> Value:
     axis = 1 if score.rank > 1 else 0
     classes = score.shape[axis]
     if not isinstance(classes, int):
-        raise InputError(f"The number of classes of '{score.name}' is not fixed in the model. Fix it, or choose another score.")
+        raise InputError(
+            f"The number of classes of '{score.name}' is not fixed in the model. Fix it, or choose another score."
+        )
     values = op.Cast(score, to=onnx.TensorProto.FLOAT) if score.dtype != onnx.TensorProto.FLOAT else score
     extra = list(range(2, score.rank))
     totals = op.ReduceSum(values, axes=extra, keepdims=1) if extra else values
@@ -49,10 +58,33 @@ def class_index(target: int | str, score: Score, labels: tuple[str, ...] | None)
             return names.index(target.casefold())
         if not target.lstrip("+-").isdigit():
             if not labels:
-                raise InputError(f"No class '{target}': the model brings no class names. Give an index, or a file of labels.")
+                raise InputError(
+                    f"No class '{target}': the model brings no class names. Give an index, or a file of labels."
+                )
             raise unknown("class", target, labels)
         target = int(target)
     if isinstance(target, (bool, float)) or target < TOP or (classes is not None and target >= classes):
         last = "" if classes is None else f"0 to {classes - 1}, or "
         raise InputError(f"No class {target}. There is {last}-1 for the top class.")
     return int(target)
+
+
+# ----- the same choice on what a run returned -----
+def totals(score: Array) -> Floats:
+    """Scores (N, C), float32: elements beyond the class axis summed, as the seed does."""
+    values = np.asarray(score, np.float32)
+    if values.ndim < 2:
+        return values.reshape(1, -1)
+    return np.asarray(values.reshape(*values.shape[:2], -1).sum(2))
+
+
+def ranked(scores: Floats, classes: Ints) -> Ints:
+    """Classes (N, k) with ranks resolved: −1 is the largest of the scores (N, C), −2 the second, and so on."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.where(classes < 0, np.take_along_axis(order, np.maximum(-classes - 1, 0), axis=1), classes)
+
+
+def top_k(target: str) -> int | None:
+    """5 for "top5"; None for anything else."""
+    digits = target.lower().removeprefix("top").lstrip("-_ ")
+    return int(digits) if target.lower().startswith("top") and digits.isdigit() and int(digits) else None

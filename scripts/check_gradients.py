@@ -77,7 +77,7 @@ def check(zoo: ModuleType, name: str, rows: Rows, cache: Path) -> Iterator[dict[
         small = [tensor for tensor, value in values.items() if side(value) <= oracle.size / 4]
         chosen = [first_pair(names, values, maps) for names in ([inspection.layers[0].tensor], small)]
         truths = true_gradients(path.parent, oracle, images, targets, [each.label for each in chosen])
-        found = our_gradients(path, inspection.scores[0], chosen, images, targets)
+        found = our_gradients(path, inspection.scores[0].tensor, chosen, images, targets)
         for role, layer, true, gradient in zip(ROLES, chosen, truths, found, strict=True):
             yield rows.add(
                 f"{zoo.FRAMEWORK} {name} {exporter} {role}",
@@ -128,29 +128,34 @@ def report(rows: Rows) -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def main() -> int:
-    """Measure, print, write the report; 1 when a row fails."""
-    parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("framework", choices=[*ZOOS, "table"])
-    options = parser.parse_args()
-    rows = Rows(options.cache / "gradients.jsonl")
-    if options.framework != "table":
-        zoo = importlib.import_module(ZOOS[options.framework])
-        for name in select(zoo.NETWORKS, options.only):
-            measure(zoo, name, rows, options)
-    write_result("gradients", report(rows))
-    return int(any(verdict(row, rows) == "FAILS" for row in rows.values()))
-
-
 def measure(zoo: ModuleType, name: str, rows: Rows, options: argparse.Namespace) -> None:
     """Measure a network, and its smooth twin where an error is above 1e-5."""
     for network in (name, name + SMOOTH):
         if options.fresh:
             rows.forget(network)
         for row in check(zoo, network, rows, options.cache):
-            print("  ".join(line(row, rows)[:-1]))
+            print("  ".join(line(row, rows)[:-1]), flush=True)
         if all(min(row["ours"]) <= EXACT for row in rows.values() if row["network"] == network):
             break
+
+
+def main() -> int:
+    """Measure, print, write the report; 1 when a row fails or a network has none."""
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("framework", choices=[*ZOOS, "table"])
+    options = parser.parse_args()
+    rows, refused = Rows(options.cache / "gradients.jsonl"), []
+    if options.framework != "table":
+        zoo = importlib.import_module(ZOOS[options.framework])
+        for name in select(zoo.NETWORKS, options.only):
+            try:
+                measure(zoo, name, rows, options)
+            except onnxcam.OnnxcamError as error:
+                refused.append(f"{name}: {error}")
+    write_result("gradients", report(rows))
+    failures = [key for key, row in rows.items() if verdict(row, rows) == "FAILS"]
+    print(*refused, *(f"{key} FAILS" for key in failures), sep="\n")
+    return int(bool(refused or failures))
 
 
 if __name__ == "__main__":

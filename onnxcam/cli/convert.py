@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from onnxcam.cli import shell
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 
 @click.command()
 @click.argument("model")
 @click.option("-o", "--output", metavar="FILE", required=True, help="The explainable model.")
-@click.option(
-    "--layer", "layers", metavar="NAME", multiple=True, help="Feature map; may be repeated. Default: the last."
-)
+@click.option("--layer", "layers", metavar="NAME", multiple=True, help="Feature map; repeatable. Default: the last.")
 @click.option("--target", metavar="CLASS", help="Index or name of the class. Default: the top class.")
 @click.option("--score", metavar="NAME", default="auto", help="Tensor with the scores. Default: before the softmax.")
 @click.option("--emit", metavar="NAMES", default="activation,gradient", show_default=True, help="What it returns.")
@@ -20,9 +25,42 @@ from onnxcam.cli import shell
 def convert(
     model: str, output: str, layers: tuple[str, ...], target: str | None, score: str, emit: str, as_json: bool
 ) -> None:
-    """Write MODEL as a file that returns what explains it."""
+    """Write MODEL as a file that explains itself."""
     import onnxcam
 
-    explainable = onnxcam.convert(
-        model, output, layers=list(layers) or "auto", target=shell.target(target), score=score, emit=emit.split(",")
-    )
+    names = [name.strip() for name in emit.split(",") if name.strip()]
+    chosen = list(layers) or "auto"
+    explainable = onnxcam.convert(model, output, layers=chosen, target=shell.target(target), score=score, emit=names)
+    record = _record(model, output, explainable)
+    shell.print_json(record) if as_json else _print(record)
+
+
+def _record(model: str, output: str, explainable: ModelProto) -> dict[str, Any]:
+    graph = explainable.graph
+    constants = {tensor.name for tensor in graph.initializer if not tensor.name.startswith("cam/")}  # of IR 3
+    size = explainable.ByteSize()
+    return {
+        "model": model,
+        "output": output,
+        "inputs": [_tensor(value) for value in graph.input if value.name not in constants],
+        "outputs": [_tensor(value) for value in graph.output],
+        "bytes": size,
+        "growth": size / os.path.getsize(model) - 1,
+    }
+
+
+def _tensor(value: Any) -> dict[str, object]:
+    dims = value.type.tensor_type.shape.dim
+    return {
+        "name": value.name,
+        "shape": [d.dim_param or (d.dim_value if d.HasField("dim_value") else None) for d in dims],
+    }
+
+
+def _print(record: dict[str, Any]) -> None:
+    def lines(tensors: Iterable[dict[str, Any]]) -> list[str]:
+        return [f"{tensor['name']}  {shell.shape(tensor['shape'])}" for tensor in tensors]
+
+    grown = f"{record['bytes'] / 1e6:.2f} MB, {record['growth']:.2%} more than the original"
+    facts = [("inputs", lines(record["inputs"])), ("outputs", lines(record["outputs"])), ("size", grown)]
+    shell.print_facts([*facts, ("written", record["output"])])

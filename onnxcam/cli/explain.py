@@ -65,7 +65,8 @@ def explain(
         explanation = explainer.images(list(photos))
         files = [str(file) for file in explanation.save(output)]
     record = _record(model, photos, explainer, explanation, files)
-    shell.print_json(record) if as_json else _print(record)
+    described = explainer.preprocess.describe() if explainer.preprocess else "none"
+    shell.print_json(record) if as_json else _print(record, described)
 
 
 def _record(
@@ -92,12 +93,14 @@ def _record(
     }
 
 
-def _print(record: dict[str, Any]) -> None:
+def _print(record: dict[str, Any], described: str) -> None:
     shell.print_facts((photo["photo"], [_line(row) for row in photo["rows"]]) for photo in record["photos"])
     shell.print_facts(
         [
             ("layers" if len(record["layers"]) > 1 else "layer", record["layers"]),
+            ("score", record["score"]),
             ("method", record["method"]),
+            ("preprocess", described),
             ("provider", record["provider"]),
             ("assumed", record["assumptions"]),
             ("warning", record["warnings"]),

@@ -55,6 +55,11 @@ def options(pairs: Iterable[str]) -> dict[str, object]:
     return given
 
 
+def shape(dims: Iterable[object]) -> str:
+    """Give a tensor's shape as ONNX tools print it; ? where a size is open and has no name."""
+    return f"[{', '.join('?' if d is None else str(d) for d in dims)}]"
+
+
 @contextmanager
 def progress() -> Iterator[Report | None]:
     """Show progress bars on stderr where a person looks at it; None elsewhere."""

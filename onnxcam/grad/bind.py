@@ -52,7 +52,9 @@ def with_defaults(node: Node) -> dict[str, object]:
     defaults = _defaults(node)
     unknown = [a for a in node.attributes if a not in defaults]
     if unknown and defaults is not _NO_SCHEMA:
-        raise UnsupportedGradient(f"{node} has an attribute '{unknown[0]}' that its specification does not know. {_ADVICE}")
+        raise UnsupportedGradient(
+            f"{node} has an attribute '{unknown[0]}' that its specification does not know. {_ADVICE}"
+        )
     return {**defaults, **{k: _text(v) for k, v in node.attributes.items()}}
 
 

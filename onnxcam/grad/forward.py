@@ -17,7 +17,9 @@ from onnxcam.errors import ModelError
 from onnxcam.grad.infer import Type, infer
 from onnxcam.grad.tensor import SMALL, schema_of
 
-_UNFOLDED = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"})
+_UNFOLDED = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
 _DATA_PROPAGATED = frozenset({"Shape", "Size"})
 
 
@@ -38,7 +40,15 @@ class Node:
         """Read a NodeProto; `version` is the opset of its domain."""
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
-        return cls(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), attributes, domain, opsets.get(domain, 0))
+        return cls(
+            proto.op_type,
+            proto.name,
+            tuple(proto.input),
+            tuple(proto.output),
+            attributes,
+            domain,
+            opsets.get(domain, 0),
+        )
 
     def __str__(self) -> str:
         operator = f"{self.domain}.{self.op}" if self.domain else self.op
@@ -69,7 +79,9 @@ class Forward:
     def type(self, name: str) -> Type:
         """Type of a tensor. Raises ModelError where neither inference nor the file tells its element type."""
         if name not in self._types:
-            raise ModelError(f"The type of tensor '{name}' is unknown: the operator that makes it is not in the ONNX standard.")
+            raise ModelError(
+                f"The type of tensor '{name}' is unknown: the operator that makes it is not in the ONNX standard."
+            )
         return self._types[name]
 
     def has_type(self, name: str) -> bool:
@@ -118,7 +130,9 @@ class Forward:
         for node in self.nodes:
             late = [i for i in node.inputs if i not in known]
             if late:
-                raise ModelError(f"Node {node} reads '{late[0]}' before any node makes it: the graph is unsorted, cyclic or incomplete.")
+                raise ModelError(
+                    f"Node {node} reads '{late[0]}' before a node makes it: the graph is unsorted or cyclic."
+                )
             known.update(node.outputs)
         lost = [o for o in self.outputs if o not in known]
         if lost:
@@ -152,7 +166,8 @@ class Forward:
             self._folded[node.outputs[0]] = numpy_helper.to_array(proto.attribute[0].t)
             return
         if node.op in _DATA_PROPAGATED and (t := self._types.get(node.inputs[0])) and t.is_static:
-            feeds: dict[str, npt.NDArray[np.generic]] = {node.inputs[0]: np.broadcast_to(np.float32(0), t.shape or ())}
+            shape = [d for d in t.shape or () if isinstance(d, int)]
+            feeds: dict[str, npt.NDArray[np.generic]] = {node.inputs[0]: np.broadcast_to(np.float32(0), shape)}
         else:
             feeds = {}
             for name in filter(None, node.inputs):
@@ -170,9 +185,11 @@ class Forward:
 
 
 def _whole_graph_types(model: onnx.ModelProto, initializers: Iterable[str]) -> list[onnx.ValueInfoProto]:
-    """onnx's inference over the graph without its large weights; what the file declares where that says nothing."""
+    """Onnx's inference over the graph without its large weights; what the file declares where that says nothing."""
     source = model.graph
-    light = onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import, functions=model.functions)
+    light = onnx.ModelProto(
+        ir_version=max(model.ir_version, 4), opset_import=model.opset_import, functions=model.functions
+    )
     light.graph.name = source.name or "graph"
     light.graph.node.extend(source.node)
     # Shapes that the file declares may be stale (a batch size edited afterwards): only what is computed counts.
@@ -202,4 +219,6 @@ def _sharper(a: Type | None, b: Type | None) -> Type | None:
     if b.shape is None or len(a.shape) != len(b.shape):
         return a
     own = [isinstance(d, str) and ":" in d for d in a.shape]
-    return Type(a.dtype, tuple(y if isinstance(y, int) or mine else x for x, y, mine in zip(a.shape, b.shape, own, strict=True)))
+    return Type(
+        a.dtype, tuple(y if isinstance(y, int) or mine else x for x, y, mine in zip(a.shape, b.shape, own, strict=True))
+    )

@@ -16,7 +16,9 @@ from onnxcam.grad.window import Window
 Dim = int | str
 Shape = tuple[Dim, ...]
 
-FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+FLOATS = frozenset(
+    {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+)
 _WINDOWED = frozenset({"Conv", "MaxPool", "AveragePool", "LpPool", "ConvInteger", "QLinearConv"})
 
 
@@ -105,7 +107,9 @@ def _window_symbols(node: onnx.NodeProto, inputs: Mapping[str, Type], y: Type) -
         return y
     same = attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER")
     valid = attributes.get("auto_pad", b"NOTSET") == b"VALID"
-    window = Window.of(kernel, attributes.get("strides"), attributes.get("dilations"), None if valid else attributes.get("pads"))
+    window = Window.of(
+        kernel, attributes.get("strides"), attributes.get("dilations"), None if valid else attributes.get("pads")
+    )
     ceil = bool(attributes.get("ceil_mode", 0))
     dims = [d if isinstance(d, int) else window.symbol(i, x[2 + i], same, ceil) for i, d in enumerate(y.shape[2:])]
     return Type(y.dtype, (*y.shape[:2], *dims))

@@ -8,8 +8,13 @@ import onnx
 from onnxcam.grad.tensor import Value, op
 
 # The lowest value that may pad a maximum: finite, since a convolution multiplies it by zero.
-LOWEST = {onnx.TensorProto.FLOAT: -3e38, onnx.TensorProto.DOUBLE: -1e300, onnx.TensorProto.FLOAT16: -6e4, onnx.TensorProto.BFLOAT16: -3e38}
-_SLOPES = {onnx.TensorProto.DOUBLE: 1e300, onnx.TensorProto.FLOAT16: 6e4}
+LOWEST: dict[int, float] = {
+    onnx.TensorProto.FLOAT: -3e38,
+    onnx.TensorProto.DOUBLE: -1e300,
+    onnx.TensorProto.FLOAT16: -6e4,
+    onnx.TensorProto.BFLOAT16: -3e38,
+}
+_SLOPES: dict[int, float] = {onnx.TensorProto.DOUBLE: 1e300, onnx.TensorProto.FLOAT16: 6e4}
 
 
 def step(x: Value) -> Value:

@@ -50,7 +50,9 @@ class Row:
 _TABLE: dict[tuple[str, str], list[Row]] = {}
 
 
-def vjp(op: str, *rules: Rule | Stop, domain: str = "", since: int = 1, until: int = 10_000, many: bool = False) -> None:
+def vjp(
+    op: str, *rules: Rule | Stop, domain: str = "", since: int = 1, until: int = 10_000, many: bool = False
+) -> None:
     """Register one rule per input, in input order; each returns a gradient of its input's shape."""
     _TABLE.setdefault((domain, op), []).append(Row(rules, since, until, many=many))
 
@@ -61,7 +63,7 @@ def elementwise(op: str, *rules: Rule | Stop, domain: str = "", since: int = 1, 
 
 
 def variadic(op: str, rule: Rule, *, elementwise: bool = False) -> None:
-    """Register one rule `(g, y, index, *inputs, **attributes)` for all inputs of an operator with any number of them."""
+    """Register one rule `(g, y, index, *inputs, **attributes)` for all inputs of a variadic operator."""
     _TABLE.setdefault(("", op), []).append(Row((), elementwise=elementwise, variadic=rule))
 
 

@@ -32,7 +32,7 @@ def pullback(forward: Forward, tape: Tape, of: str, seed: Value, wrt: Sequence[s
         g = [_total(gradients, o) for o in node.outputs]
         if any(v is not None for v in g):
             _pull(forward, tape, node, g, reached, gradients)
-    return {name: cast(Value, _total(gradients, name)) for name in wrt}
+    return {name: cast("Value", _total(gradients, name)) for name in wrt}
 
 
 def missing(forward: Forward, of: str, wrt: Sequence[str]) -> list[Node]:
@@ -41,8 +41,15 @@ def missing(forward: Forward, of: str, wrt: Sequence[str]) -> list[Node]:
     return [n for n in _path(forward, of, reached) if not _has_rules(n, reached)]
 
 
-def _pull(forward: Forward, tape: Tape, node: Node, g: list[Value | None], reached: set[str], gradients: dict[str, list[Value]]) -> None:
-    row = cast(Row, find(node.op, node.domain, node.version))
+def _pull(
+    forward: Forward,
+    tape: Tape,
+    node: Node,
+    g: list[Value | None],
+    reached: set[str],
+    gradients: dict[str, list[Value]],
+) -> None:
+    row = cast("Row", find(node.op, node.domain, node.version))
     inputs = bind.inputs(node, tape)
     outputs = [tape.value(o) if o else None for o in node.outputs]
     for index, (name, x) in enumerate(zip(node.inputs, inputs, strict=True)):
@@ -60,14 +67,23 @@ def _pull(forward: Forward, tape: Tape, node: Node, g: list[Value | None], reach
 
 
 def _apply(
-    row: Row, rule: Rule, index: int, node: Node, g: list[Value | None], outputs: list[Value | None], inputs: list[Value | None], tape: Tape
+    row: Row,
+    rule: Rule,
+    index: int,
+    node: Node,
+    g: list[Value | None],
+    outputs: list[Value | None],
+    inputs: list[Value | None],
+    tape: Tape,
 ) -> Value:
     attributes = bind.attributes(node, rule, tape)
     if row.many:
         filled = tuple(zeros_like(y) if v is None and y is not None else v for v, y in zip(g, outputs, strict=True))
         return rule(filled, tuple(outputs), *inputs, **attributes)
     if g[0] is None:
-        raise UnsupportedGradient(f"{node}: no gradient flows through its second output. Choose another layer or score.")
+        raise UnsupportedGradient(
+            f"{node}: no gradient flows through its second output. Choose another layer or score."
+        )
     position = (index,) if row.variadic is not None else ()
     return rule(g[0], outputs[0], *position, *inputs, **attributes)
 
@@ -75,7 +91,14 @@ def _apply(
 def _checked(result: Value, x: Value, node: Node) -> Value:
     """The gradient under its tensor's own type; a rule that returns another shape is wrong and must not pass."""
     got, due = result.type.shape, x.type.shape
-    same = got is None or due is None or (len(got) == len(due) and all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(got, due, strict=True)))
+    same = (
+        got is None
+        or due is None
+        or (
+            len(got) == len(due)
+            and all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(got, due, strict=True))
+        )
+    )
     if not same or result.dtype != x.dtype:
         raise AssertionError(f"The rule of {node} returned {result.type} for '{x.name}', which is {x.type}")
     return x.tape.retype(result, x.type)
@@ -126,4 +149,6 @@ def _refuse_missing(path: Sequence[Node], reached: set[str]) -> None:
     if lost:
         some = ", ".join(str(n) for n in lost[:8]) + (f", … ({len(lost)} in all)" if len(lost) > 8 else "")
         after = lost[-1].outputs[0]
-        raise UnsupportedGradient(f"No gradient for {some}. Choose a layer at or after '{after}', or a method that needs no gradient.")
+        raise UnsupportedGradient(
+            f"No gradient for {some}. Choose a layer at or after '{after}', or a method that needs no gradient."
+        )

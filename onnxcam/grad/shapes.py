@@ -70,7 +70,7 @@ def sum_to(g: Value, y: Value, x: Value) -> Value:
 def _sum_at_run_time(g: Value, x: Value, lead: int) -> Value:
     if g.tape.graph.opsets[""] < 13:
         raise UnsupportedGradient(
-            f"whether '{x.name}' of shape {list(x.shape)} is broadcast is known at run time only, which needs opset 13. "
+            f"whether '{x.name}' of shape {list(x.shape)} is broadcast is known at run time only: that needs opset 13. "
             "Export with opset 13 or later, or with the dimension fixed"
         )
     own = shape_of(x)
@@ -107,8 +107,8 @@ def reshape(v: Value, dims: "Sequence[int | Value]") -> Value:
     """`v` in another shape; a dimension is a number, −1 for what is left, or an int64 [1] Value."""
     parts = [d if isinstance(d, Value) else v.tape.constant([d], INT64) for d in dims]
     known = [None if p.constant is None else int(p.constant[0]) for p in parts]
-    if all(k is not None for k in known):
-        return op.Reshape(v, v.tape.constant(known, INT64))
+    if None not in known:
+        return op.Reshape(v, v.tape.constant(np.array(known), INT64))
     result = op.Reshape(v, op.Concat(*parts, axis=0))
     shape = tuple(k if k is not None and k >= 0 else f"{result.name}:{i}" for i, k in enumerate(known))
     return v.tape.retype(result, Type(v.dtype, shape))
@@ -116,7 +116,9 @@ def reshape(v: Value, dims: "Sequence[int | Value]") -> Value:
 
 def of_rank(v: Value, rank: int) -> Value:
     """`v` known to have `rank` axes, where inference could not tell."""
-    return v if v.type.shape is not None else v.tape.retype(v, Type(v.dtype, tuple(f"{v.name}:{i}" for i in range(rank))))
+    return (
+        v if v.type.shape is not None else v.tape.retype(v, Type(v.dtype, tuple(f"{v.name}:{i}" for i in range(rank))))
+    )
 
 
 def each_size(x: Value, axes: Sequence[int]) -> list[Value]:
@@ -173,7 +175,7 @@ def scatter(g: Value, indices: Sequence[int], size: int, axis: int) -> Value:
         padded = pad(g, [0], [1], [axis]) if len(indices) < size else g
         return take(padded, inverse, axis)
     matrix = np.zeros((len(indices), size))
-    np.add.at(matrix, (np.arange(len(indices)), list(indices)), 1)
+    np.add.at(matrix, (np.arange(len(indices)), np.array(indices)), 1)
     order = [a for a in range(g.rank) if a != axis] + [axis]
     moved = op.MatMul(op.Transpose(g, perm=order), g.tape.constant(matrix, g.dtype))
     return op.Transpose(moved, perm=[order.index(a) for a in range(g.rank)])

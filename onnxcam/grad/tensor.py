@@ -62,7 +62,7 @@ class Value:
         """Dimensions: numbers, or symbols where they are known at run time only."""
         if self.type.shape is None:
             raise UnsupportedGradient(
-                f"The rank of tensor '{self.name}' is unknown. Run onnx.shape_inference on the model, or simplify it, before this."
+                f"The rank of tensor '{self.name}' is unknown. Simplify the model, or export it with fixed sizes."
             )
         return self.type.shape
 
@@ -155,7 +155,9 @@ class Tape:
         self.nodes.append(gs.Node("Identity", name, inputs=[self._tensor(value.name)], outputs=[tensor]))
         return Value(name, value.type, self)
 
-    def emit(self, op_type: str, inputs: Sequence["Value | Scalar | None"], attributes: dict[str, object], outputs: int = 1) -> tuple[Value, ...]:
+    def emit(
+        self, op_type: str, inputs: Sequence["Value | Scalar | None"], attributes: dict[str, object], outputs: int = 1
+    ) -> tuple[Value, ...]:
         """Write one node in the graph's opset and return its outputs; an equal node is written once.
 
         A keyword that this opset has as an input (`axes` of ReduceSum from 13 on) becomes one, and a Python scalar
@@ -174,16 +176,25 @@ class Tape:
                 position = [i.name for i in schema.inputs].index(name)
                 operands += [None] * (position + 1 - len(operands))
                 operands[position] = self._lift(given, inputs)
-        key = (op_type, tuple(x and x.name for x in operands), tuple(sorted((k, str(v)) for k, v in attrs.items())), outputs)
+        key = (
+            op_type,
+            tuple(x and x.name for x in operands),
+            tuple(sorted((k, str(v)) for k, v in attrs.items())),
+            outputs,
+        )
         if key not in self._shared:
             self._shared[key] = self._write(schema, operands, attrs, outputs)
         return self._shared[key]
 
-    def _write(self, schema: defs.OpSchema, operands: list[Value | None], attrs: dict[str, object], outputs: int) -> tuple[Value, ...]:
+    def _write(
+        self, schema: defs.OpSchema, operands: list[Value | None], attrs: dict[str, object], outputs: int
+    ) -> tuple[Value, ...]:
         name = self._name(schema.name)
         names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
         tensors = [gs.Variable(n) for n in names]
-        node = gs.Node(schema.name, name, attrs, [self._tensor(x.name) if x else gs.Variable.empty() for x in operands], tensors)
+        node = gs.Node(
+            schema.name, name, attrs, [self._tensor(x.name) if x else gs.Variable.empty() for x in operands], tensors
+        )
         known = {x.name: x.type for x in operands if x}
         data = {n: numpy_helper.from_array(c, n) for n in known if (c := self._small(n)) is not None}
         types = infer(OnnxExporter.export_node(node), schema, self.graph.opsets, known, data)

@@ -17,7 +17,7 @@ def vjp(model: ModelLike, *, of: str, wrt: Sequence[str]) -> onnx.ModelProto:
     """Extend a model by Jᵀ·seed of tensor `of` with respect to each tensor of `wrt`.
 
     The result has one more input `seed/<of>`, of the shape and type of `of`, and one more output `grad/<name>` for each
-    name of `wrt`. `of` and `wrt` are any float tensors of the main graph: inputs, outputs, weights or what lies between.
+    name of `wrt`. `of` and `wrt` are any float tensors of the main graph, inputs and weights included.
     Raises InputError for an unknown name, UnsupportedGradient naming every operator on the way without a gradient.
     """
     source = read(model)

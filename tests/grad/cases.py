@@ -25,7 +25,11 @@ ARITHMETIC: list[Case] = [
     case("Pow", (2, 3), np.float32(3.0)),
     case("Pow", (2, 3), np.float32(1.0)),
     case("Mod", (2, 3), (2, 3), fmod=1, since=10, wrt=(0,)),
-    *(case(o, (2, 3)) for o in ("Neg", "Abs", "Exp", "Erf", "Sin", "Cos", "Sinh", "Cosh", "Asinh", "Identity", "Atan") if o not in ("Erf", "Sinh", "Cosh", "Asinh")),
+    *(
+        case(o, (2, 3))
+        for o in ("Neg", "Abs", "Exp", "Erf", "Sin", "Cos", "Sinh", "Cosh", "Asinh", "Identity", "Atan")
+        if o not in ("Erf", "Sinh", "Cosh", "Asinh")
+    ),
     *(case(o, (2, 3), since=9) for o in ("Erf", "Sinh", "Cosh", "Asinh")),
     *(case(o, (2, 3), sample=positive) for o in ("Log", "Sqrt", "Reciprocal")),
     *(case(o, (2, 3), sample=unit) for o in ("Tan", "Asin", "Acos")),
@@ -82,7 +86,11 @@ def windows(op: str, *more: object, **fixed: object) -> list[Case]:
         {"pads": [0, 0, 1, 1], "strides": [2, 2]},
         {"pads": [2, 1, 0, 1], "strides": [1, 2]},
         {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
-        {"auto_pad": "SAME_LOWER", "strides": [2, 2], "forward": "ort"},  # the reference pads max pools at the wrong end
+        {
+            "auto_pad": "SAME_LOWER",
+            "strides": [2, 2],
+            "forward": "ort",
+        },  # the reference pads max pools at the wrong end
         {"auto_pad": "SAME_UPPER"},
         {"auto_pad": "VALID", "strides": [2, 1]},
         {"strides": [3, 2], "pads": [1, 1, 1, 1]},
@@ -119,9 +127,24 @@ POOLS: list[Case] = [
     *windows("AveragePool", count_include_pad=1),
     *(case(o, X, kernel_shape=[2, 2], strides=[2, 2]) for o in ("MaxPool", "AveragePool", "LpPool")),
     *(case(o, (2, 3, 6, 4), kernel_shape=[2, 2], strides=[2, 2]) for o in ("MaxPool", "AveragePool")),
-    *(case(o, (2, 3, 7, 6), kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1, since=10) for o in ("MaxPool", "AveragePool")),
-    *(case(o, (2, 3, 7, 6), kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1, since=10) for o in ("MaxPool", "AveragePool")),
-    case("AveragePool", (2, 3, 7, 6), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1, count_include_pad=1, since=19),
+    *(
+        case(o, (2, 3, 7, 6), kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1, since=10)
+        for o in ("MaxPool", "AveragePool")
+    ),
+    *(
+        case(o, (2, 3, 7, 6), kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1, since=10)
+        for o in ("MaxPool", "AveragePool")
+    ),
+    case(
+        "AveragePool",
+        (2, 3, 7, 6),
+        kernel_shape=[3, 3],
+        strides=[2, 2],
+        pads=[1, 1, 1, 1],
+        ceil_mode=1,
+        count_include_pad=1,
+        since=19,
+    ),
     case("MaxPool", (2, 3, 8, 7), kernel_shape=[2, 3], dilations=[2, 2], since=10),
     case("AveragePool", (2, 3, 8, 7), kernel_shape=[2, 3], dilations=[2, 2], since=19),
     *(case(o, (2, 3, 9), kernel_shape=[3], strides=[2], pads=[1, 1]) for o in ("MaxPool", "AveragePool")),
@@ -175,7 +198,8 @@ NORMALIZATIONS: list[Case] = [
 REDUCTIONS: list[Case] = [
     *(case(f"Reduce{o}", (2, 3, 4), axes=[1], keepdims=k, sample=positive) for k in (0, 1)
       for o in ("Sum", "Mean", "Max", "Min", "Prod", "SumSquare", "L1", "L2", "LogSum", "LogSumExp")),
-    *(case(f"Reduce{o}", (2, 3, 4, 2), axes=[2, -1], keepdims=0, dynamic=(0,)) for o in ("Sum", "Mean", "Max", "Prod", "L2")),
+    *(case(f"Reduce{o}", (2, 3, 4, 2), axes=[2, -1], keepdims=0, dynamic=(0,))
+      for o in ("Sum", "Mean", "Max", "Prod", "L2")),
     *(case(f"Reduce{o}", (2, 3, 4), keepdims=0) for o in ("Sum", "Mean", "Min")),
     case("ReduceProd", (2, 3, 4), keepdims=0, dynamic=()),
 ]  # fmt: skip
@@ -208,7 +232,9 @@ MOVEMENTS: list[Case] = [
     case("Pad", X, pads=[0, 0, 1, 2, 0, 0, 2, 3], mode="reflect", dynamic=(0,)),
     case("Pad", X, pads=[0, 0, 1, 2, 0, 0, 2, 3], mode="edge", dynamic=(0,)),
     case("Pad", X, pads=[0, 0, 1, 2, 0, 0, 2, 3], mode="wrap", since=19, dynamic=(0,)),
-    case("Pad", (2, 3), np.int64([1, 0, 0, 2]), (), since=11, sample=lambda r, s: normal(r, s) if s else np.float64(0.7)),
+    case(
+        "Pad", (2, 3), np.int64([1, 0, 0, 2]), (), since=11, sample=lambda r, s: normal(r, s) if s else np.float64(0.7)
+    ),
     case("DepthToSpace", (2, 8, 3, 2), blocksize=2),
     case("DepthToSpace", (2, 8, 3, 2), blocksize=2, mode="CRD", since=11),
     case("DepthToSpace", (2, 8, 3, 2), blocksize=2, mode="DCR", since=11),
@@ -220,20 +246,42 @@ MOVEMENTS: list[Case] = [
 ]
 
 ROI = np.float32([])
+SMALL, LARGE, ROW = (1, 2, 4, 5), (1, 2, 6, 8), {"dynamic": (0,)}
+DOUBLE = np.float32([1, 1, 2, 3])
 RESIZES: list[Case] = [
-    *(case("Resize", (1, 2, 4, 5), ROI, np.float32([1, 1, f, f]), since=11, mode=m, coordinate_transformation_mode=c, dynamic=(0,))
-      for f in (2.0, 0.6, 2.6) for m in ("nearest", "linear", "cubic")
-      for c in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")),
-    *(case("Resize", (1, 2, 4, 5), ROI, np.float32([1, 1, 2, 3]), since=11, mode="nearest", nearest_mode=n,
-           coordinate_transformation_mode="asymmetric") for n in ("floor",)),
-    *(case("Resize", (1, 2, 4, 5), ROI, ROI, np.int64([1, 2, 7, 3]), since=11, until=13, mode="linear", dynamic=()) for _ in (0,)),
-    case("Resize", (1, 2, 6, 8), ROI, np.float32([1, 1, 0.5, 0.5]), since=18, mode="linear", antialias=1, dynamic=(0,), forward="ort"),
-    case("Resize", (1, 2, 6, 8), ROI, np.float32([1, 1, 0.6, 0.7]), since=18, mode="cubic", antialias=1, exclude_outside=1, dynamic=(0,)),
-    case("Resize", (1, 2, 4, 5), np.float32([1, 1, 2, 3]), until=11, since=10, mode="nearest", forward="ort"),
-    case("Resize", (1, 2, 4, 5), np.float32([1, 1, 2, 3]), until=11, since=10, mode="linear", dynamic=(0,), forward="ort"),
-    case("Upsample", (1, 2, 4, 5), scales=np.float32([1, 1, 2, 3]), until=10, since=9, mode="nearest"),
-    case("Upsample", (1, 2, 4, 5), scales=np.float32([1, 1, 2, 3]), until=10, since=9, mode="linear", dynamic=(0,), forward="ort"),
-]  # fmt: skip
+    *(
+        case("Resize", SMALL, ROI, np.float32([1, 1, f, f]), since=11, mode=m, coordinate_transformation_mode=c, **ROW)
+        for f in (2.0, 0.6, 2.6)
+        for m in ("nearest", "linear", "cubic")
+        for c in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
+    ),
+    *(
+        case("Resize", SMALL, ROI, DOUBLE, since=11, mode="nearest", nearest_mode=n, coordinate_transformation_mode=c)
+        for c, n in (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"))
+    ),
+    case("Resize", SMALL, ROI, ROI, np.int64([1, 2, 7, 3]), since=11, until=13, mode="linear", dynamic=()),
+    case("Resize", SMALL, None, None, np.int64([1, 2, 7, 3]), since=13, mode="linear", dynamic=()),
+    # The reference implementation of antialias differs from the runtime's at the borders.
+    case(
+        "Resize", LARGE, ROI, np.float32([1, 1, 0.5, 0.5]), since=18, mode="linear", antialias=1, forward="ort", **ROW
+    ),
+    case(
+        "Resize",
+        LARGE,
+        ROI,
+        np.float32([1, 1, 0.6, 0.7]),
+        since=18,
+        mode="cubic",
+        antialias=1,
+        exclude_outside=1,
+        **ROW,
+    ),
+    # The reference has no Resize-10 and no linear Upsample.
+    case("Resize", SMALL, DOUBLE, since=10, until=11, mode="nearest", forward="ort"),
+    case("Resize", SMALL, DOUBLE, since=10, until=11, mode="linear", forward="ort", **ROW),
+    case("Upsample", SMALL, scales=DOUBLE, since=9, until=10, mode="nearest"),
+    case("Upsample", SMALL, scales=DOUBLE, since=9, until=10, mode="linear", forward="ort", **ROW),
+]
 
 CASES: list[Case] = [
     *ARITHMETIC, *ACTIVATIONS, *CONVOLUTIONS, *POOLS, *LINEAR, *NORMALIZATIONS, *REDUCTIONS, *MOVEMENTS, *RESIZES,

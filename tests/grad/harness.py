@@ -53,7 +53,9 @@ class Case:
     forward: str = "reference"
 
     def __str__(self) -> str:
-        shapes = ",".join("x".join(map(str, i)) if isinstance(i, tuple) else "-" if i is None else "c" for i in self.inputs)
+        shapes = ",".join(
+            "x".join(map(str, i)) if isinstance(i, tuple) else "-" if i is None else "c" for i in self.inputs
+        )
         words = ",".join(f"{k}={_short(v)}" for k, v in self.keywords.items())
         return f"{self.op}({shapes}){'[' + words + ']' if words else ''}"
 
@@ -87,11 +89,19 @@ class Case:
                 constants.append(numpy_helper.from_array(_typed(np.asarray(value), dtype), key))
         outputs = [f"y{i}" for i in range(self.outputs)]
         node = helper.make_node(self.op, names, outputs, **attributes)
-        graph = helper.make_graph([node], "case", inputs, [helper.make_tensor_value_info(o, dtype, None) for o in outputs], constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8 if opset < 21 else 10)
+        graph = helper.make_graph(
+            [node], "case", inputs, [helper.make_tensor_value_info(o, dtype, None) for o in outputs], constants
+        )
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8 if opset < 21 else 10
+        )
 
     def feeds(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return {f"x{i}": np.asarray(self.sample(rng, v), np.float64) for i, v in enumerate(self.inputs) if isinstance(v, tuple)}
+        return {
+            f"x{i}": np.asarray(self.sample(rng, v), np.float64)
+            for i, v in enumerate(self.inputs)
+            if isinstance(v, tuple)
+        }
 
     def _dims(self, index: int, shape: tuple[int, ...], symbols: bool) -> list[int | str]:
         if not symbols or index:
@@ -100,8 +110,19 @@ class Case:
         return [f"d{a}" if a in open_axes else d for a, d in enumerate(shape)]
 
 
-def case(op: str, *inputs: object, sample: Sample = normal, since: int = 7, until: int = 10_000, outputs: int = 1,
-         dynamic: tuple[int, ...] | None = None, wrt: tuple[int, ...] | None = None, tolerance: float = 2e-3, forward: str = "reference", **keywords: object) -> Case:  # fmt: skip
+def case(
+    op: str,
+    *inputs: object,
+    sample: Sample = normal,
+    since: int = 7,
+    until: int = 10_000,
+    outputs: int = 1,
+    dynamic: tuple[int, ...] | None = None,
+    wrt: tuple[int, ...] | None = None,
+    tolerance: float = 2e-3,
+    forward: str = "reference",
+    **keywords: object,
+) -> Case:
     return Case(op, inputs, keywords, sample, since, until, outputs, dynamic, wrt, tolerance, forward)
 
 
@@ -123,14 +144,18 @@ def check(case_: Case, opset: int, symbols: bool = False, seed: int = 0) -> None
             assert abs(found - expected) <= case_.tolerance * scale, f"d/d{name}: {found} instead of {expected}"
 
 
-def vjp_of(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], u: np.ndarray, wrt: Sequence[str]) -> dict[str, np.ndarray]:
+def vjp_of(
+    model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], u: np.ndarray, wrt: Sequence[str]
+) -> dict[str, np.ndarray]:
     """Run `onnxcam.vjp` in onnxruntime, float32."""
     extended = onnxcam.vjp(model, of=model.graph.output[0].name, wrt=wrt)
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(extended.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    given = {k: v.astype(np.float32) for k, v in feeds.items()} | {f"seed/{model.graph.output[0].name}": np.asarray(u, np.float32)}
+    given = {k: v.astype(np.float32) for k, v in feeds.items()} | {
+        f"seed/{model.graph.output[0].name}": np.asarray(u, np.float32)
+    }
     results = session.run([f"grad/{n}" for n in wrt], given)
     found = dict(zip(wrt, results, strict=True))
     for name, gradient in found.items():
@@ -145,11 +170,13 @@ def difference(forward: Forward, feeds: Feeds, name: str, v: np.ndarray, u: np.n
 
 
 def _forward(case_: Case, opset: int) -> Forward:
-    """The operator in float64 by ONNX's reference, or in float32 by onnxruntime where the reference is wrong or lacks it."""
+    """The operator in float64 by ONNX's reference, or in float32 by onnxruntime where the reference is wrong."""
     if case_.forward == "reference":
         reference = ReferenceEvaluator(case_.model(opset, TensorProto.DOUBLE, False))
         return lambda feeds: reference.run(None, dict(feeds))
-    session = ort.InferenceSession(case_.model(opset, TensorProto.FLOAT, False).SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        case_.model(opset, TensorProto.FLOAT, False).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     return lambda feeds: session.run(None, {k: v.astype(np.float32) for k, v in feeds.items()})
 
 

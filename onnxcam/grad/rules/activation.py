@@ -38,7 +38,7 @@ def elu(g: Value, y: Value, x: Value, *, alpha: float) -> Value:
 
 
 def selu(g: Value, y: Value, x: Value, *, alpha: float, gamma: float) -> Value:
-    """gamma above zero, y + gamma·alpha below."""
+    """Gamma above zero, y + gamma·alpha below."""
     up = step(x)
     return g * (up * gamma + (1 - up) * (y + alpha * gamma))
 
@@ -131,7 +131,9 @@ def shrink(g: Value, y: Value, x: Value, *, bias: float, lambd: float) -> Value:
 
 
 elementwise("Shrink", shrink)
-elementwise("Dropout", lambda g, y, x, ratio=None, training_mode=None, *, seed=None: _inference(g, training_mode), STOP, STOP)
+elementwise(
+    "Dropout", lambda g, y, x, ratio=None, training_mode=None, *, seed=None: _inference(g, training_mode), STOP, STOP
+)
 
 
 def _inference(g: Value, training_mode: Value | None) -> Value:

@@ -14,7 +14,7 @@ elementwise("Div", lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
 
 
 def pow_base(g: Value, y: Value, x: Value, p: Value) -> Value:
-    """d x^p / dx = p x^(p−1), which at p = 1 and 2 needs no power."""
+    """D x^p / dx = p x^(p−1), which at p = 1 and 2 needs no power."""
     exponent = None if p.constant is None or p.constant.size != 1 else float(p.constant.reshape(-1)[0])
     if exponent == 2:
         return g * x * 2
@@ -25,7 +25,7 @@ def pow_base(g: Value, y: Value, x: Value, p: Value) -> Value:
 
 
 def pow_exponent(g: Value, y: Value, x: Value, p: Value) -> Value:
-    """d x^p / dp = x^p ln x, and 0 at x = 0."""
+    """D x^p / dp = x^p ln x, and 0 at x = 0."""
     positive = step(x)
     return op.Cast(g * y * op.Log(x * positive + (1 - positive)), to=p.dtype)
 
@@ -34,7 +34,7 @@ elementwise("Pow", pow_base, pow_exponent)
 
 
 def mod(g: Value, y: Value, a: Value, b: Value, *, fmod: int) -> Value:
-    """a mod b = a − b·q with q constant almost everywhere; q is the same integer in both roundings of y."""
+    """A mod b = a − b·q with q constant almost everywhere; q is the same integer in both roundings of y."""
     return -g * op.Round((a - y) / b)
 
 

@@ -24,7 +24,12 @@ def spread(g: Value, w: Value, like: Value, window: Window, group: int) -> Value
     out = static(g, axes)
     if given is None or out is None:
         wide = op.ConvTranspose(
-            g, w, group=group, strides=window.strides, dilations=window.dilations, output_padding=[s - 1 for s in window.strides]
+            g,
+            w,
+            group=group,
+            strides=window.strides,
+            dilations=window.dilations,
+            output_padding=[s - 1 for s in window.strides],
         )
         return crop(wide, like, window.begin, list(axes))
     cut = [min(p) for p in zip(window.begin, window.end, strict=True)]
@@ -129,7 +134,9 @@ def conv_bias(
     return op.ReduceSum(g, axes=[0, *range(2, g.rank)], keepdims=0)
 
 
-def _window(w: Value, strides: Sequence[int] | None, dilations: Sequence[int] | None, pads: Sequence[int] | None) -> Window:
+def _window(
+    w: Value, strides: Sequence[int] | None, dilations: Sequence[int] | None, pads: Sequence[int] | None
+) -> Window:
     kernel = static(w, range(2, w.rank))
     if kernel is None:
         raise UnsupportedGradient(f"the kernel size of its weight '{w.name}' is unknown. Fix the weight's shape")
@@ -153,7 +160,7 @@ def conv_transpose_input(
     pads: Sequence[int] | None = None,
     output_padding: Sequence[int] | None = None,
 ) -> Value:
-    """dX of the transposed convolution: the convolution with the same weights."""
+    """DX of the transposed convolution: the convolution with the same weights."""
     window = _window(w, strides, dilations, pads)
     back = op.Conv(
         g, w, group=group, strides=window.strides, dilations=window.dilations, pads=[*window.begin, *window.end]

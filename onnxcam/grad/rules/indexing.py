@@ -9,11 +9,13 @@ from onnxcam.grad.tensor import Value, op
 
 
 def gather(g: Value, y: Value, x: Value, indices: Value, *, axis: int) -> Value:
-    """g added up where it was taken from."""
+    """G added up where it was taken from."""
     axis %= x.rank
     size = static(x, [axis])
     if indices.constant is None or size is None:
-        raise UnsupportedGradient(f"its indices '{indices.name}' are computed at run time, and the gradient needs constants")
+        raise UnsupportedGradient(
+            f"its indices '{indices.name}' are computed at run time, and the gradient needs constants"
+        )
     taken = [int(i) % size[0] for i in np.asarray(indices.constant).reshape(-1)]
     rank = np.asarray(indices.constant).ndim
     if rank == 0:

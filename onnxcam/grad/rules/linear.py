@@ -18,7 +18,7 @@ def _batched(product: Value, y: Value, x: Value, rows: int | str, columns: int |
 
 
 def matmul_left(g: Value, y: Value, a: Value, b: Value) -> Value:
-    """dA = g Bᵀ; a vector is a matrix with one row or column."""
+    """DA = g Bᵀ; a vector is a matrix with one row or column."""
     if a.rank == 1 and b.rank == 1:
         return g * b
     if b.rank == 1:
@@ -31,7 +31,7 @@ def matmul_left(g: Value, y: Value, a: Value, b: Value) -> Value:
 
 
 def matmul_right(g: Value, y: Value, a: Value, b: Value) -> Value:
-    """dB = Aᵀ g."""
+    """DB = Aᵀ g."""
     if a.rank == 1 and b.rank == 1:
         return g * a
     if a.rank == 1:
@@ -55,22 +55,46 @@ def _scaled(v: Value, by: float) -> Value:
     return v if by == 1 else v * by
 
 
-def gemm_a(g: Value, y: Value, a: Value, b: Value, c: Value | None = None, *, alpha: float, beta: float, transA: int, transB: int) -> Value:  # noqa: N803 - ONNX's names
+def gemm_a(
+    g: Value,
+    y: Value,
+    a: Value,
+    b: Value,
+    c: Value | None = None,
+    *,
+    alpha: float,
+    beta: float,
+    transA: int,
+    transB: int,
+) -> Value:
     """Y = alpha·A'B' + beta·C: dA' = alpha·g B'ᵀ."""
     if transA:
         return _scaled(_gemm(b, g, transB, 1), alpha)
     return _scaled(_gemm(g, b, 0, 1 - transB), alpha)
 
 
-def gemm_b(g: Value, y: Value, a: Value, b: Value, c: Value | None = None, *, alpha: float, beta: float, transA: int, transB: int) -> Value:  # noqa: N803 - ONNX's names
-    """dB' = alpha·A'ᵀ g."""
+def gemm_b(
+    g: Value,
+    y: Value,
+    a: Value,
+    b: Value,
+    c: Value | None = None,
+    *,
+    alpha: float,
+    beta: float,
+    transA: int,
+    transB: int,
+) -> Value:
+    """DB' = alpha·A'ᵀ g."""
     if transB:
         return _scaled(_gemm(g, a, 1, transA), alpha)
     return _scaled(_gemm(a, g, 1 - transA, 0), alpha)
 
 
-def gemm_c(g: Value, y: Value, a: Value, b: Value, c: Value, *, alpha: float, beta: float, transA: int, transB: int) -> Value:  # noqa: N803 - ONNX's names
-    """dC = beta·g, summed over what C was stretched along."""
+def gemm_c(
+    g: Value, y: Value, a: Value, b: Value, c: Value, *, alpha: float, beta: float, transA: int, transB: int
+) -> Value:
+    """DC = beta·g, summed over what C was stretched along."""
     return sum_to(_scaled(g, beta), y, c)
 
 

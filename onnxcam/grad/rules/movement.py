@@ -66,7 +66,15 @@ def concat(g: Value, y: Value, index: int, *xs: Value, axis: int) -> Value:
 variadic("Concat", concat)
 
 
-def split(g: tuple[Value, ...], y: tuple[Value, ...], x: Value, split: Value | None = None, *, axis: int, num_outputs: int | None = None) -> Value:
+def split(
+    g: tuple[Value, ...],
+    y: tuple[Value, ...],
+    x: Value,
+    split: Value | None = None,
+    *,
+    axis: int,
+    num_outputs: int | None = None,
+) -> Value:
     """The parts joined again."""
     return op.Concat(*g, axis=axis)
 
@@ -78,7 +86,11 @@ def slice_rule(
     g: Value, y: Value, x: Value, starts: Value, ends: Value, axes: Value | None = None, steps: Value | None = None
 ) -> Value:
     """Zeros where the slice took nothing."""
-    strides = ints(steps, "steps") if steps is not None else [1] * len(ints(starts, "starts") if starts.constant is not None else [0] * _length(starts))
+    strides = (
+        ints(steps, "steps")
+        if steps is not None
+        else [1] * len(ints(starts, "starts") if starts.constant is not None else [0] * _length(starts))
+    )
     along = [a % x.rank for a in ints(axes, "axes")] if axes is not None else list(range(len(strides)))
     if starts.constant is None or (any(s < 0 for s in ints(starts, "starts")) and static(x, along) is None):
         return _slice_back_at_run_time(g, x, starts, along, strides)
@@ -88,9 +100,15 @@ def slice_rule(
             g = _unslice_open(g, x, axis, start, step)
             continue
         if end is None:
-            raise UnsupportedGradient(f"its ends '{ends.name}' are computed at run time, and the gradient needs constants")
+            raise UnsupportedGradient(
+                f"its ends '{ends.name}' are computed at run time, and the gradient needs constants"
+            )
         taken = range(size)[slice(start, end if end >= -size - 1 and not (step < 0 and end < -size) else None, step)]
-        g = pad(g, [taken.start], [size - taken.start - len(taken)], [axis]) if step == 1 else scatter(g, taken, size, axis)
+        g = (
+            pad(g, [taken.start], [size - taken.start - len(taken)], [axis])
+            if step == 1
+            else scatter(g, taken, size, axis)
+        )
     return g
 
 
@@ -108,8 +126,15 @@ def _bounds(ends: Value, n: int) -> list[int | None]:
 def _unslice_open(g: Value, x: Value, axis: int, start: int, step: int) -> Value:
     """Along an axis of unknown length: `start` zeros before, what is left after."""
     if step != 1:
-        raise UnsupportedGradient(f"it takes every {step}th element of axis {axis}, whose length is unknown. Fix it in the model")
-    return _pad_to(g, x, op.Min(x.tape.constant([start], INT64), sizes(x, [axis])) if start > 2**31 else x.tape.constant([start], INT64), [axis])
+        raise UnsupportedGradient(
+            f"it takes every {step}th element of axis {axis}, whose length is unknown. Fix it in the model"
+        )
+    return _pad_to(
+        g,
+        x,
+        op.Min(x.tape.constant([start], INT64), sizes(x, [axis])) if start > 2**31 else x.tape.constant([start], INT64),
+        [axis],
+    )
 
 
 def _slice_back_at_run_time(g: Value, x: Value, starts: Value, axes: list[int], strides: list[int]) -> Value:
@@ -139,7 +164,14 @@ vjp("Slice", slice_rule, STOP, STOP, STOP, STOP)
 
 
 def pad_rule(
-    g: Value, y: Value, x: Value, pads: Value, constant_value: Value | None = None, axes: Value | None = None, *, mode: str
+    g: Value,
+    y: Value,
+    x: Value,
+    pads: Value,
+    constant_value: Value | None = None,
+    axes: Value | None = None,
+    *,
+    mode: str,
 ) -> Value:
     """What lies inside the padding, and for the copying modes what was copied into it."""
     along = [a % x.rank for a in ints(axes, "axes")] if axes is not None else list(range(x.rank))
@@ -152,13 +184,19 @@ def pad_rule(
     begins, ends = amounts[: len(along)], amounts[len(along) :]
     if mode == "constant":
         negative = [(min(b, 0), min(e, 0)) for b, e in zip(begins, ends, strict=True)]
-        inner = g if all(b >= 0 for b in begins + ends) else pad(g, [-b for b, _ in negative], [-e for _, e in negative], along)
+        inner = (
+            g
+            if all(b >= 0 for b in begins + ends)
+            else pad(g, [-b for b, _ in negative], [-e for _, e in negative], along)
+        )
         return crop(inner, x, [max(0, b) for b in begins], along)
     for axis, begin_, end in zip(along, begins, ends, strict=True):
         if begin_ or end:
             size = static(x, [axis])
             if size is None:
-                raise UnsupportedGradient(f"it pads axis {axis} of unknown length in mode '{mode}'. Fix the size in the model")
+                raise UnsupportedGradient(
+                    f"it pads axis {axis} of unknown length in mode '{mode}'. Fix the size in the model"
+                )
             g = scatter(g, _copied(size[0], begin_, end, mode), size[0], axis)
     return g
 
@@ -173,7 +211,9 @@ def _copied(size: int, begin: int, end: int, mode: str) -> list[int]:
     return [int(i) for i in padded]
 
 
-vjp("Pad", pad_rule, STOP, lambda g, y, x, pads, constant_value, axes=None, *, mode: _outside(g, y, x, pads, axes), STOP)
+vjp(
+    "Pad", pad_rule, STOP, lambda g, y, x, pads, constant_value, axes=None, *, mode: _outside(g, y, x, pads, axes), STOP
+)
 
 
 def _outside(g: Value, y: Value, x: Value, pads: Value, axes: Value | None) -> Value:
@@ -201,5 +241,3 @@ def _crd_order(x: Value, blocksize: int) -> list[int]:
 
 vjp("DepthToSpace", depth_to_space)
 vjp("SpaceToDepth", lambda g, y, x, *, blocksize: op.DepthToSpace(g, blocksize=blocksize))
-
-

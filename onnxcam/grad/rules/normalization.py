@@ -17,7 +17,9 @@ def _inference(training_mode: int, spatial: int) -> None:
     if training_mode:
         raise UnsupportedGradient("batch normalisation is in training mode; export the model in inference mode")
     if not spatial:
-        raise UnsupportedGradient("batch normalisation with spatial=0 keeps statistics per pixel; export with spatial=1")
+        raise UnsupportedGradient(
+            "batch normalisation with spatial=0 keeps statistics per pixel; export with spatial=1"
+        )
 
 
 def _over_channels(v: Value) -> Value:
@@ -75,7 +77,7 @@ vjp("BatchNormalization", batch_norm_x, batch_norm_scale, batch_norm_bias, batch
 
 # ----- local response -----
 def lrn(g: Value, y: Value, x: Value, *, size: int, alpha: float, beta: float, bias: float) -> Value:
-    """y = x·s^−β with s = bias + α/size·Σ x² over neighbouring channels: g·s^−β − 2αβ/size·x·Σᵀ(g·y/s)."""
+    """Y = x·s^−β with s = bias + α/size·Σ x² over neighbouring channels: g·s^−β − 2αβ/size·x·Σᵀ(g·y/s)."""
     before, after = (size - 1) // 2, size // 2
     s = bias + _channel_window(x * x, size, before, after) * alpha
     spread = _channel_window(g * y / s, size, after, before)
@@ -147,7 +149,9 @@ def _last_axes(axis: int, x: Value) -> list[int]:
 
 vjp(
     "LayerNormalization",
-    lambda g, y, x, scale, b=None, *, axis, epsilon, stash_type: _normalized(g * scale, x, _last_axes(axis, x), epsilon),
+    lambda g, y, x, scale, b=None, *, axis, epsilon, stash_type: _normalized(
+        g * scale, x, _last_axes(axis, x), epsilon
+    ),
     lambda g, y, x, scale, b=None, *, axis, epsilon, stash_type: sum_to(
         g * _moments(x, _last_axes(axis, x), epsilon)[0], x, scale
     ),
@@ -156,7 +160,7 @@ vjp(
 
 
 def lp_normalization(g: Value, y: Value, x: Value, *, axis: int, p: int) -> Value:
-    """y = x/‖x‖_p along one axis."""
+    """Y = x/‖x‖_p along one axis."""
     if p == 2:
         norm = op.ReduceL2(x, axes=[axis], keepdims=1)
         return (g - y * op.ReduceSum(g * y, axes=[axis], keepdims=1)) / norm

@@ -73,9 +73,11 @@ def average_pool(
     ceil_mode: int = 0,
     count_include_pad: int = 0,
 ) -> Value:
-    """g shared out among the elements that each window counted."""
+    """G shared out among the elements that each window counted."""
     window = Window.of(kernel_shape, strides, dilations, pads)
-    return _sum_windows(g / _counted(x, y, window, bool(ceil_mode), bool(count_include_pad)), y, x, window, bool(ceil_mode))
+    return _sum_windows(
+        g / _counted(x, y, window, bool(ceil_mode), bool(count_include_pad)), y, x, window, bool(ceil_mode)
+    )
 
 
 vjp("AveragePool", average_pool)
@@ -93,7 +95,7 @@ def lp_pool(
     pads: Sequence[int] | None = None,
     ceil_mode: int = 0,
 ) -> Value:
-    """y = (Σ|x|^p)^(1/p): sign(x)·|x|^(p−1)·y^(1−p), and 0 where the window is 0."""
+    """Y = (Σ|x|^p)^(1/p): sign(x)·|x|^(p−1)·y^(1−p), and 0 where the window is 0."""
     window = Window.of(kernel_shape, strides, dilations, pads)
     return _lp_inner(x, p) * _sum_windows(_lp_outer(g, y, p), y, x, window, bool(ceil_mode))
 
@@ -123,7 +125,9 @@ def global_max_pool(g: Value, y: Value, x: Value) -> Value:
     flat = op.Reshape(x, x.tape.constant([0, 0, -1], INT64))
     length = static(flat, [2]) or (static(x, _space(x)) and [int(np.prod(static(x, _space(x)) or [0]))])
     if not length:
-        raise UnsupportedGradient("its gradient needs a fixed image size. Fix the height and width of the model's input")
+        raise UnsupportedGradient(
+            "its gradient needs a fixed image size. Fix the height and width of the model's input"
+        )
     order = x.tape.constant(np.arange(length[0]).reshape(1, 1, -1), x.dtype)
     rank = step(op.ReduceMax(flat, axes=[2], keepdims=1) - flat) * float(length[0]) + order
     first = 1 - step(rank - op.ReduceMin(rank, axes=[2], keepdims=1))
@@ -139,7 +143,11 @@ vjp("GlobalLpPool", lambda g, y, x, *, p: _lp_inner(x, p) * _lp_outer(g, y, p))
 def _sum_windows(g: Value, y: Value, x: Value, window: Window, ceil: bool) -> Value:
     """The transpose of summing each window."""
     axes = _space(x)
-    if window.tiles and g.tape.graph.opsets[""] >= 8 and static(x, axes) == [n * k for n, k in zip(static(y, axes) or [], window.kernel, strict=False)]:
+    if (
+        window.tiles
+        and g.tape.graph.opsets[""] >= 8
+        and static(x, axes) == [n * k for n, k in zip(static(y, axes) or [], window.kernel, strict=False)]
+    ):
         return _repeat(g, x, window)
     padded, fitted = _cover(x, y, window, ceil, 0.0)
     channels = _channels(x)
@@ -153,7 +161,7 @@ def _repeat(g: Value, x: Value, window: Window) -> Value:
     """Windows side by side: each value repeated over its tile."""
     out = static(g, _space(g)) or []
     pairs = list(zip(out, window.kernel, strict=True))
-    lead = [*each_size(g, [0]), _channels(x)]
+    lead: list[int | Value] = [*each_size(g, [0]), _channels(x)]
     apart = reshape(g, [*lead, *(v for o, _ in pairs for v in (o, 1))])
     tiled = op.Expand(apart, x.tape.constant([1, 1, *(v for pair in pairs for v in pair)], INT64))
     return reshape(tiled, [*lead, *(o * k for o, k in pairs)])

@@ -51,7 +51,9 @@ def _product(g: Value, y: Value, x: Value, axes: list[int]) -> Value:
     inner = op.ReduceProd(x, axes=rest, keepdims=1) if rest else x
     length = static(x, [first])
     if length is None:
-        raise UnsupportedGradient(f"the length of axis {first} of '{x.name}' is known at run time only. Fix it in the model")
+        raise UnsupportedGradient(
+            f"the length of axis {first} of '{x.name}' is known at run time only. Fix it in the model"
+        )
     eye = np.eye(length[0]).reshape(length[0], length[0], *[1] * (x.rank - first - 1))
     own = x.tape.constant(eye, x.dtype)
     others = op.ReduceProd(op.Unsqueeze(inner, axes=[first]) * (1 - own) + own, axes=[first + 1], keepdims=0)

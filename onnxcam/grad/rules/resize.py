@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.registry import STOP, vjp
-from onnxcam.grad.shapes import ints, static
+from onnxcam.grad.shapes import static
 from onnxcam.grad.tensor import Value, op
 
 Matrix = npt.NDArray[np.float64]
@@ -38,7 +38,9 @@ def _source(
         return (i + 0.5) / scale
     if coordinates == "tf_crop_and_resize":
         start, end = roi
-        return start * (n - 1) + i * (end - start) * (n - 1) / (m - 1) if m > 1 else 0.5 * (start + end) * (n - 1) + 0 * i
+        return (
+            start * (n - 1) + i * (end - start) * (n - 1) / (m - 1) if m > 1 else 0.5 * (start + end) * (n - 1) + 0 * i
+        )
     raise UnsupportedGradient(f"coordinate_transformation_mode '{coordinates}' is not in the specification")
 
 
@@ -117,14 +119,18 @@ def resize(
     factors = _factors(x, y, scales, along)
     if mode == "nearest" and _repeats(factors, coordinate_transformation_mode, nearest_mode):
         return _sum_blocks(g, x, {a: round(f) for a, f in factors.items()})
-    corners = [float(v) for v in np.asarray(roi.constant).reshape(-1)] if roi is not None and roi.constant is not None else []
+    corners = (
+        [float(v) for v in np.asarray(roi.constant).reshape(-1)] if roi is not None and roi.constant is not None else []
+    )
     for position, axis in enumerate(along):
         before, after = static(x, [axis]), static(y, [axis])
         same = x.shape[axis] == y.shape[axis] or (axis in factors and factors[axis] == 1)
         if same and coordinate_transformation_mode != "tf_crop_and_resize":
             continue
         if before is None or after is None:
-            raise UnsupportedGradient(f"axis {axis} of its input has no fixed size. Fix the height and width of the model's input")
+            raise UnsupportedGradient(
+                f"axis {axis} of its input has no fixed size. Fix the height and width of the model's input"
+            )
         region = (corners[position], corners[position + len(along)]) if corners else (0.0, 1.0)
         weights = matrix(
             before[0], after[0], factors.get(axis, after[0] / before[0]), mode=mode.replace("bilinear", "linear"),
