@@ -10,11 +10,11 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 import onnxcam
-from onnxcam.errors import InputError, ModelError, unknown
+from onnxcam.errors import InputError, ModelError, UnsupportedGradient, unknown
 from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Type
 from onnxcam.grad.prepare import prepare
-from onnxcam.grad.reverse import pullback
+from onnxcam.grad.reverse import missing, pullback
 from onnxcam.grad.tensor import Tape
 from onnxcam.inspection import Inspection, Layer, Score, look
 from onnxcam.model import ModelLike, Source, graft, read, write
@@ -94,6 +94,7 @@ def extend(
         wanted = tape.input(TARGET, Type(TensorProto.INT64, ("cam/targets",)))
         inputs.append(wanted)
         seed = one_hot(tape.value(chosen.score.tensor), wanted)
+        _refuse_missing(chosen)
         gradients = pullback(forward, tape, chosen.score.tensor, seed, [layer.tensor for layer in chosen.layers])
     for layer in chosen.layers:
         if "activation" in emit:
@@ -121,6 +122,17 @@ def _emitted(method: str | None, emit: Sequence[str] | None) -> Sequence[str]:
     if not emit:
         raise InputError(f"Nothing to emit. There is: {', '.join(EMITS)}.")
     return emit
+
+
+def _refuse_missing(chosen: Plan) -> None:
+    """Raise where operators have no gradient, naming all of them and the layer that would work."""
+    forward, score = chosen.forward, chosen.score.tensor
+    lost = missing(forward, score, [layer.tensor for layer in chosen.layers])
+    if not lost:
+        return
+    working = next((x.name for x in chosen.inspection.layers if not missing(forward, score, [x.tensor])), None)
+    way = f"Choose the layer '{working}'" if working else "Use a method without a gradient: eigencam, scorecam"
+    raise UnsupportedGradient(f"No gradient for {', '.join(map(str, lost))}. {way}.")
 
 
 def _refuse_collisions(forward: Forward, names: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam import files
 from onnxcam.errors import InputError, unknown
 from onnxcam.geometry import Geometry, Size, fit, resample
 
@@ -66,7 +67,7 @@ def write(path: PathLike, picture: npt.NDArray[np.uint8]) -> None:
             raise InputError(f"Cannot write '{path}': use .png, .jpg or .webp for a picture.") from error
     if not done:
         raise InputError(f"Cannot write '{path}': {_kind(picture)} does not fit into this format.")
-    _replace(path, data.tobytes())
+    files.write(path, data.tobytes())
 
 
 def check(photo: npt.NDArray[np.generic]) -> None:
@@ -258,18 +259,6 @@ def _decode(data: npt.NDArray[np.uint8]) -> Photo | None:
         values = full / np.float32(255 if full.dtype == np.uint8 else 65535)
         picture = np.rint((values[:, :, :3] * values[:, :, 3:] + 1 - values[:, :, 3:]) * 255)
     return np.ascontiguousarray(picture[:, :, ::-1], np.uint8)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file that appears complete or not at all; raises InputError where the place cannot be written."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"Cannot write '{path}': {error.strerror}.") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 CLIP_MEAN = (0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-import tempfile
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs come with it
 from onnx import TensorProto
 
+from onnxcam import files
 from onnxcam.errors import InputError, ModelError
 
 ModelLike = str | os.PathLike[str] | bytes | onnx.ModelProto
@@ -61,37 +62,22 @@ def read(model: ModelLike) -> Source:
 def write(proto: onnx.ModelProto, output: str | os.PathLike[str], source: Source) -> None:
     """Write `proto` to `output` in one step, with the original's external data beside it.
 
-    Raises InputError where that is the original itself, ModelError where it cannot be written.
+    Raises InputError where that is the original itself, or cannot be written; ModelError over protobuf's 2 GB.
     """
     path = Path(output)
     if source.folder and (Path(source.folder) / f"{source.name}.onnx").resolve() == path.resolve():
         raise InputError(f"'{path}' is the model itself. Give the result another name.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for location in source.external:
-            _copy(Path(source.folder) / location, path.parent / location)
-        replace_file(path, proto.SerializeToString())
-    except OSError as error:
-        raise ModelError(f"Cannot write '{path}': {error.strerror or error}.") from error
+        content = proto.SerializeToString()
     except ValueError as error:
-        raise ModelError(
-            f"Cannot write '{path}': more than 2 GB in one file. Give the model with external data."
-        ) from error
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that it is there whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        raise ModelError(f"Cannot write '{path}': over 2 GB in one file. Give the model with external data.") from error
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot write '{path}': {error.strerror or error}.") from error
+    for location in source.external:
+        _copy(Path(source.folder) / location, path.parent / location)
+    files.write(path, content)
 
 
 def graft(
@@ -151,16 +137,9 @@ def _check_external(source: Source) -> None:
 
 
 def _copy(data: Path, target: Path) -> None:
-    """Put external data beside the result: the same file where that is possible, else a copy."""
+    """Put external data beside the result."""
     if target.exists() and target.samefile(data):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as out, data.open("rb") as file:
-            while chunk := file.read(1 << 24):
-                out.write(chunk)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with data.open("rb") as original, files.replacing(target) as copy:
+        shutil.copyfileobj(original, copy, 1 << 24)

@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 import onnxcam
-from onnxcam import image, view
+from onnxcam import files, image, view
 from onnxcam.errors import InputError
 from onnxcam.image import Photo
-from onnxcam.model import replace_file
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -84,12 +83,12 @@ class Explanation:
         written, records = [], []
         for row in rows:
             name = stem if len(rows) == 1 else f"{stem}.{self.targets[row]}"
-            files = [folder / f"{name}{end}" for end in ("_overlay.png", "_heatmap.png", ".npz")]
-            image.write(files[0], view.overlay(photo, self.maps[row]))
-            image.write(files[1], view.colour(self.maps[row]))
-            replace_file(files[2], _npz({"map": self.maps[row], **{f"raw/{k}": v[row] for k, v in self.raw.items()}}))
-            records.append({**self.record(row), "files": [f.name for f in files]})
-            written += files
+            paths = [folder / f"{name}{end}" for end in ("_overlay.png", "_heatmap.png", ".npz")]
+            image.write(paths[0], view.overlay(photo, self.maps[row]))
+            image.write(paths[1], view.colour(self.maps[row]))
+            files.write(paths[2], _npz({"map": self.maps[row], **{f"raw/{k}": v[row] for k, v in self.raw.items()}}))
+            records.append({**self.record(row), "files": [p.name for p in paths]})
+            written += paths
         path = folder / f"{stem}.json"
         source = self.names[sample] if self.names else None
         record = {
@@ -100,7 +99,7 @@ class Explanation:
             "version": onnxcam.__version__,
         }
         record["warnings"] = [w for w in self.warnings if w.startswith(f"sample {sample}:")]
-        replace_file(path, json.dumps(record, indent=2, ensure_ascii=False).encode())
+        files.write(path, json.dumps(record, indent=2, ensure_ascii=False).encode())
         return [*written, path]
 
     def _photos(self) -> list[Photo]:

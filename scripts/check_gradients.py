@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import onnx
 from common import Rows, arguments, markdown, relative_error, say, select, versions, write_result
-from pairing import FeatureMap, feature_maps, first_pair, session, side
+from pairing import FeatureMap, Unpaired, feature_maps, first_pair, session, side
 
 import onnxcam
 
@@ -150,7 +150,7 @@ def main() -> int:
         for name in select(zoo.NETWORKS, options.only):
             try:
                 measure(zoo, name, rows, options)
-            except onnxcam.OnnxcamError as error:
+            except (onnxcam.OnnxcamError, Unpaired) as error:
                 refused.append(f"{name}: {error}")
     write_result("gradients", report(rows))
     failures = [key for key, row in rows.items() if verdict(row, rows) == "FAILS"]

@@ -22,7 +22,7 @@ import pytorch_grad_cam
 import torch
 import zoo
 from common import ROOT, Rows, arguments, markdown, say, select, smooth_images, versions, write_result
-from pairing import FeatureMap, feature_maps, first_pair, side
+from pairing import FeatureMap, Unpaired, feature_maps, first_pair, side
 from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
@@ -65,7 +65,7 @@ def theirs(network: nn.Module, method: str, layers: list[nn.Module], images: np.
 
 def ours(path: Path, method: str, layers: list[str], images: np.ndarray, targets: list[int]) -> Maps:
     explanation = onnxcam.Explainer(path, method, layers=layers, target=targets, providers="cpu")(images)
-    return Maps([explanation.raw[layer] for layer in layers], explanation.maps)
+    return Maps([explanation.raw[layer] for layer in explanation.layers], explanation.maps)
 
 
 def turned(maps: Maps, like: Maps) -> Maps:
@@ -203,14 +203,20 @@ def main() -> int:
     if options.freeze:
         freeze()
         return 0
-    rows = Rows(options.cache / "maps.jsonl")
+    rows, refused = Rows(options.cache / "maps.jsonl"), []
     for name in select(zoo.NETWORKS, options.only):
         if options.fresh:
             rows.forget(name)
-        check(name, rows, options.cache)
-        print(name, *(f"{case} {rows[f'{name} {case}']['final']:.0e}" for case in CASES), sep="  ")
+        try:
+            check(name, rows, options.cache)
+        except (onnxcam.OnnxcamError, Unpaired) as error:
+            refused.append(f"{name}: {error}")
+            continue
+        print(name, *(f"{case} {rows[f'{name} {case}']['final']:.0e}" for case in CASES), sep="  ", flush=True)
     write_result("maps", report(rows))
-    return int(any(row["final"] > LIMIT for row in rows.values()))
+    different = [f"{key}: {row['final']:.1e}" for key, row in rows.items() if row["final"] > LIMIT]
+    print(*refused, *different, sep="\n")
+    return int(bool(refused or different))
 
 
 if __name__ == "__main__":

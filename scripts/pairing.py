@@ -11,6 +11,10 @@ from common import relative_error
 CLOSE = 1e-3
 
 
+class Unpaired(LookupError):
+    """The framework has no feature map with a tensor's values."""
+
+
 class FeatureMap(NamedTuple):
     """A tensor of an ONNX file and what the framework calls the same feature map."""
 
@@ -64,4 +68,4 @@ def first_pair(names: list[str], values: dict[str, np.ndarray], maps: dict[str, 
     for name in names:
         if found := pair(name, values[name], maps):
             return found
-    raise SystemExit(f"The framework's network has no feature map like {names[:3]}: empty the cache and run again.")
+    raise Unpaired(f"the framework's network has no feature map like {names[:3]}; if the cache is old, empty it")

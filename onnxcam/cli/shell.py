@@ -60,6 +60,11 @@ def shape(dims: Iterable[object]) -> str:
     return f"[{', '.join('?' if d is None else str(d) for d in dims)}]"
 
 
+def grid(dims: Iterable[object]) -> str:
+    """Give a size in space: 7×7; ? where it is open."""
+    return "×".join(str(d) if isinstance(d, int) else "?" for d in dims)
+
+
 @contextmanager
 def progress() -> Iterator[Report | None]:
     """Show progress bars on stderr where a person looks at it; None elsewhere."""

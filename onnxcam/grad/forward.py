@@ -68,7 +68,7 @@ class Forward:
         self.inputs = [i.name for i in graph.input if i.name not in self.initializers]
         self.outputs = [o.name for o in graph.output]
         self.nodes = [Node.of(n, self.opsets) for n in graph.node]
-        self.functions = {(f.domain, f.name) for f in model.functions}
+        self.functions = {(f.domain, f.name): f for f in model.functions}
         self._folded: dict[str, npt.NDArray[np.generic]] = {}
         self._types: dict[str, Type] = {i.name: t for i in graph.input if (t := Type.of(i.type, i.name))}
         self._types |= {t.name: Type(t.data_type, tuple(t.dims)) for t in graph.initializer}
@@ -109,6 +109,16 @@ class Forward:
         """Every tensor of known type."""
         return list(self._types)
 
+    def learn(self, proto: onnx.NodeProto, node: Node, declared: Mapping[str, Type]) -> None:
+        """Work out types and constant values of a node's outputs; `declared` is what else is known of them."""
+        self._fold(proto, node)
+        found = self._infer(proto, node)
+        for name in filter(None, node.outputs):
+            self._names.add(name)
+            type_ = _sharper(found.get(name), declared.get(name))
+            if type_ is not None:
+                self._types[name] = type_
+
     def add(self, name: str, type_: Type) -> None:
         """Make a tensor that was written on top of the graph known to the walk."""
         self._types[name] = type_
@@ -141,12 +151,7 @@ class Forward:
     def _read_types(self, model: onnx.ModelProto) -> None:
         declared = {v.name: t for v in _whole_graph_types(model, self.initializers) if (t := Type.of(v.type, v.name))}
         for proto, node in zip(model.graph.node, self.nodes, strict=True):
-            self._fold(proto, node)
-            found = self._infer(proto, node)
-            for name in filter(None, node.outputs):
-                type_ = _sharper(found.get(name), declared.get(name))
-                if type_ is not None:
-                    self._types[name] = type_
+            self.learn(proto, node, declared)
 
     def _infer(self, proto: onnx.NodeProto, node: Node) -> dict[str, Type]:
         if not node.version or (node.domain, node.op) in self.functions or any(a.g.node for a in proto.attribute):

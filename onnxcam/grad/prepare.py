@@ -7,6 +7,7 @@ rules. What a rewrite computes anew (run-time pads) is written on the tape, wher
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from onnxcam.grad.expand import expand
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Type
 from onnxcam.grad.mask import LOWEST
@@ -19,10 +20,8 @@ Rewrite = Callable[[Node, Forward, Tape], list[Node]]
 
 def prepare(forward: Forward, tape: Tape, keep: Sequence[str] = ()) -> None:
     """Rewrite `forward.nodes` in place; tensors named in `keep` stay visible to the walk."""
-    nodes: list[Node] = []
-    for node in forward.nodes:
-        nodes += _explicit_pads(node, forward, tape)
-    forward.nodes = nodes
+    for rewrite in (expand, _explicit_pads):
+        forward.nodes = [new for node in forward.nodes for new in rewrite(node, forward, tape)]
     _fuse_gates(forward, set(keep) | set(forward.outputs))
 
 

@@ -147,8 +147,4 @@ def _has_rules(node: Node, reached: set[str]) -> bool:
 def _refuse_missing(path: Sequence[Node], reached: set[str]) -> None:
     lost = [n for n in path if not _has_rules(n, reached)]
     if lost:
-        some = ", ".join(str(n) for n in lost[:8]) + (f", … ({len(lost)} in all)" if len(lost) > 8 else "")
-        after = lost[-1].outputs[0]
-        raise UnsupportedGradient(
-            f"No gradient for {some}. Choose a layer at or after '{after}', or a method that needs no gradient."
-        )
+        raise UnsupportedGradient(f"No gradient for {', '.join(map(str, lost))}.")

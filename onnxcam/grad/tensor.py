@@ -5,7 +5,7 @@ so functions of values are pure: no context is passed and nothing is ambient. No
 named by a counter of our own (its `Graph.layer` scans every tensor on each call), and typed as they are written.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -16,6 +16,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import defs, helper, numpy_helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.infer import Shape, Type, infer
@@ -134,7 +135,7 @@ class Tape:
         values = np.asarray(array).astype(helper.tensor_dtype_to_np_dtype(dtype))
         key = ("constant", dtype, values.shape, values.tobytes())
         if key not in self._shared:
-            name = self._name("constant")
+            name = self.fresh("constant")
             self._arrays[name] = values
             self._tensors[name] = gs.Constant(name, np.ascontiguousarray(values).reshape(values.shape))
             self._shared[key] = (Value(name, Type(dtype, values.shape), self),)
@@ -147,6 +148,17 @@ class Tape:
     def retype(self, value: Value, type_: Type) -> Value:
         """`value`, known to be of a more precise type than inference could tell."""
         return Value(value.name, type_, self)
+
+    def copy(self, proto: onnx.NodeProto, types: Mapping[str, Type]) -> None:
+        """Write a node as it is, under its own names, of given types."""
+        outputs = [
+            gs.Variable(name, types[name].dtype, types[name].shape) if name else gs.Variable.empty()
+            for name in proto.output
+        ]
+        self._tensors |= {t.name: t for t in outputs if t.name}
+        inputs = [self._tensor(name) if name else gs.Variable.empty() for name in proto.input]
+        attributes = OnnxImporter.import_attributes(proto.attribute, {}, {}, self.graph.opsets[""], None)
+        self.nodes.append(gs.Node(proto.op_type, proto.name, attributes, inputs, outputs, proto.domain or None))
 
     def rename(self, value: Value, name: str) -> Value:
         """`value` under a given name, as outputs need it."""
@@ -189,7 +201,7 @@ class Tape:
     def _write(
         self, schema: defs.OpSchema, operands: list[Value | None], attrs: dict[str, object], outputs: int
     ) -> tuple[Value, ...]:
-        name = self._name(schema.name)
+        name = self.fresh(schema.name)
         names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
         tensors = [gs.Variable(n) for n in names]
         node = gs.Node(
@@ -229,7 +241,8 @@ class Tape:
             self._tensors[name] = gs.Variable(name, type_.dtype, type_.shape)
         return self._tensors[name]
 
-    def _name(self, kind: str) -> str:
+    def fresh(self, kind: str) -> str:
+        """A name that nothing in the graph has."""
         while True:
             n = self._counts.get(kind, 0)
             self._counts[kind] = n + 1

@@ -1,27 +1,7 @@
-"""The rules, one file per family of operators; importing this package fills the registry."""
+"""The rules, one file per family of operators; importing this package imports all of them and fills the registry."""
 
-from onnxcam.grad.rules import (
-    activation,
-    arithmetic,
-    convolution,
-    indexing,
-    linear,
-    movement,
-    normalization,
-    pooling,
-    reduction,
-    resize,
-)
+import importlib
+import pkgutil
 
-__all__ = [
-    "activation",
-    "arithmetic",
-    "convolution",
-    "indexing",
-    "linear",
-    "movement",
-    "normalization",
-    "pooling",
-    "reduction",
-    "resize",
-]
+for _family in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_family.name}")

@@ -1,0 +1,169 @@
+"""Small models as ONNX text, and the numpy that knows what they compute."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper, parser
+
+MODELS = Path(__file__).resolve().parents[1] / "models"
+DEMO = MODELS / "efficientnet-lite0.onnx"
+NEWEST = onnx.defs.onnx_opset_version()
+
+
+class Named(Protocol):
+    name: str
+
+
+SHAPE = (3, 6, 5)  # channels, height and width of what `Net` sees: all different, so that exchanged axes show
+
+
+def model(text: str, *, opset: int = 17, ir: int = 8, **weights: np.ndarray) -> onnx.ModelProto:
+    """A model from the text of its graph, with initializers; an array that is not float stays what it is."""
+    proto = parser.parse_model(f'<ir_version: {ir}, opset_import: ["" : {opset}]> {text}')
+    for name, value in weights.items():
+        array = np.asarray(value)
+        proto.graph.initializer.append(
+            numpy_helper.from_array(array.astype(np.float32) if array.dtype == float else array, name)
+        )
+    return proto
+
+
+def run(proto: onnx.ModelProto | str | Path, feeds: Mapping[str, np.ndarray], names: list[str] | None = None) -> dict:
+    """All outputs of a model by onnxruntime alone, as anyone runs an ONNX file."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    given = proto.SerializeToString() if isinstance(proto, onnx.ModelProto) else str(proto)
+    session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    names = names or [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+def names(values: Iterable[Named]) -> list[str]:
+    return [v.name for v in values]
+
+
+def retyped(proto: onnx.ModelProto, dtype: type[np.floating]) -> onnx.ModelProto:
+    """The model with every float32 input, output and initializer in another float type."""
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    for tensor in result.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(dtype), tensor.name))
+    for value in (*result.graph.input, *result.graph.output):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return result
+
+
+def assert_extends(result: onnx.ModelProto, original: onnx.ModelProto) -> None:
+    """Without what was appended, the result is the original byte for byte; what was appended has names of its own."""
+    rest = onnx.ModelProto()
+    rest.CopyFrom(result)
+    added = set()
+    for field in ("node", "initializer", "input", "output"):
+        ours, theirs = getattr(rest.graph, field), getattr(original.graph, field)
+        added |= {n for v in ours[len(theirs) :] for n in (v.output if field == "node" else [v.name])}
+        del ours[len(theirs) :]
+    del rest.metadata_props[len(original.metadata_props) :]
+    assert rest.SerializeToString(deterministic=True) == original.SerializeToString(deterministic=True)
+    tensors = {*names(original.graph.input), *names(original.graph.initializer)}
+    assert not added & (tensors | {o for n in original.graph.node for o in n.output})
+
+
+def image(samples: int = 4, shape: tuple[int, ...] = SHAPE, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(samples, *shape)).astype(np.float32)
+
+
+class Net:
+    """conv 3×3 → ReLU `map` → global average pooling → Gemm `y`: the network whose CAM is known in closed form.
+
+    `head` replaces what comes after the pooling `p`, `out` declares the outputs, `dims` the input.
+    """
+
+    HEAD = "f = Flatten(p) y = Gemm<transB = 1>(f, H, b)"
+
+    def __init__(self, classes: int = 3, channels: int = 4, seed: int = 73) -> None:
+        rng = np.random.default_rng(seed)
+        self.W, self.B = _weights(rng, channels, SHAPE[0], 3, 3) / 4, _weights(rng, channels) / 4
+        self.H, self.b = _weights(rng, classes, channels), _weights(rng, classes)
+
+    def model(
+        self,
+        head: str = HEAD,
+        *,
+        dims: str = "N, 3, 6, 5",
+        out: str | None = None,
+        pooling: str = "p = GlobalAveragePool(map)",
+        opset: int = 17,
+        ir: int = 8,
+        **more: np.ndarray,
+    ) -> onnx.ModelProto:
+        batch = dims.split(",")[0]
+        text = f"""net (float[{dims}] x) => ({out or f"float[{batch}, {len(self.b)}] y"}) {{
+          c = Conv<pads = [1, 1, 1, 1]>(x, W, B)
+          map = Relu(c)
+          {pooling}
+          {head}
+        }}"""
+        return model(text, opset=opset, ir=ir, **self.weights(), **more)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        return {"W": self.W, "B": self.B, "H": self.H, "b": self.b}
+
+    def map(self, x: np.ndarray) -> np.ndarray:
+        """The layer `map`, (N, K, h, w), in float64."""
+        padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+        return np.maximum(np.einsum("nchwij,kcij->nkhw", windows, self.W) + self.B[:, None, None], 0)
+
+    def score(self, x: np.ndarray) -> np.ndarray:
+        return self.map(x).mean((2, 3)) @ self.H.T + self.b
+
+    def gradient(self, x: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """d score[class] / d map: the head's row over the number of places."""
+        height, width = x.shape[2:]
+        rows = self.H[np.asarray(classes)][:, :, None, None] / (height * width)
+        return np.broadcast_to(rows, (len(x), self.H.shape[1], height, width))
+
+    def gradcam(self, x: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """The raw Grad-CAM: mean gradient times activation, summed over the channels."""
+        return np.einsum("nk,nkhw->nhw", self.gradient(x, classes).mean((2, 3)), self.map(x))
+
+
+def _weights(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Normal numbers that float32 holds exactly, in float64."""
+    return rng.normal(size=shape).astype(np.float32).astype(np.float64)
+
+
+def pipeline(raws: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """pytorch-grad-cam's: relu, min-max, resize, mean over the layers, relu, min-max; pixel by pixel."""
+    layers = []
+    for raw in raws:
+        scaled = np.stack([_unit(np.maximum(m, 0)) for m in np.asarray(raw, np.float64)])
+        layers.append(np.stack([_resized(m, size) for m in scaled]))
+    mean = np.mean(layers, axis=0)
+    return np.stack([_unit(np.maximum(m, 0)) for m in mean])
+
+
+def _unit(m: np.ndarray) -> np.ndarray:
+    return (m - m.min()) / (1e-7 + (m - m.min()).max())
+
+
+def _resized(m: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear, half-pixel centres, held at the edges."""
+    out = np.zeros(size)
+    for at in np.ndindex(size):
+        low, part = zip(*(_position(i, n, o) for i, n, o in zip(at, m.shape, size, strict=True)), strict=True)
+        for corner in np.ndindex(2, 2):
+            weight = np.prod([p if c else 1 - p for c, p in zip(corner, part, strict=True)])
+            out[at] += weight * m[tuple(min(b + c, n - 1) for b, c, n in zip(low, corner, m.shape, strict=True))]
+    return out
+
+
+def _position(i: int, n_in: int, n_out: int) -> tuple[int, float]:
+    at = min(max((i + 0.5) * n_in / n_out - 0.5, 0), n_in - 1)
+    return int(at), at - int(at)

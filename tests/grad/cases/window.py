@@ -1,0 +1,90 @@
+"""Window: one row for every way of using an operator that has its own path through a rule."""
+
+from tests.grad.harness import Case, case
+
+X = (2, 3, 6, 5)  # an image that is not square, so that exchanged axes show
+
+
+def windows(op: str, *more: object, **fixed: object) -> list[Case]:
+    """The windows that convolutions and pools share, on one to three axes."""
+    k = {"kernel_shape": [3, 3]} if not more else {}
+    rows = [
+        {},
+        {"strides": [2, 2]},
+        {"pads": [1, 1, 1, 1]},
+        {"pads": [0, 1, 1, 0], "strides": [2, 2]},
+        {"pads": [0, 0, 1, 1], "strides": [2, 2]},
+        {"pads": [2, 1, 0, 1], "strides": [1, 2]},
+        {"auto_pad": "SAME_UPPER", "strides": [2, 2]},
+        {
+            "auto_pad": "SAME_LOWER",
+            "strides": [2, 2],
+            "forward": "ort",
+        },  # the reference pads max pools at the wrong end
+        {"auto_pad": "SAME_UPPER"},
+        {"auto_pad": "VALID", "strides": [2, 1]},
+        {"strides": [3, 2], "pads": [1, 1, 1, 1]},
+    ]
+    return [case(op, X, *more, **k, **fixed, **row) for row in rows]
+
+
+CONVOLUTIONS: list[Case] = [
+    *windows("Conv", (4, 3, 3, 3)),
+    case("Conv", X, (4, 3, 3, 3), (4,)),
+    case("Conv", X, (4, 3, 1, 1)),
+    case("Conv", X, (4, 3, 1, 1), strides=[2, 2]),
+    case("Conv", X, (4, 3, 1, 1), strides=[3, 3], pads=[1, 1, 1, 1]),
+    case("Conv", X, (4, 3, 2, 2), dilations=[2, 3]),
+    case("Conv", X, (4, 3, 2, 2), dilations=[2, 2], pads=[1, 1, 1, 1], strides=[2, 2]),
+    case("Conv", (2, 4, 5, 6), (6, 2, 3, 3), group=2),
+    case("Conv", (2, 4, 5, 6), (6, 2, 3, 3), group=2, strides=[2, 2], pads=[0, 1, 1, 0]),
+    case("Conv", (2, 4, 5, 6), (4, 1, 3, 3), group=4, pads=[1, 1, 1, 1]),
+    case("Conv", (2, 4, 5, 6), (8, 1, 3, 3), group=4, pads=[1, 1, 1, 1]),
+    case("Conv", (2, 4, 5, 6), (4, 1, 3, 3), group=4, strides=[2, 2], pads=[1, 1, 1, 1]),
+    case("Conv", (2, 4, 5, 6), (4, 4, 3, 3), pads=[3, 3, 3, 3]),
+    case("Conv", (2, 3, 9), (4, 3, 3), strides=[2], pads=[1, 1]),
+    case("Conv", (2, 3, 9), (4, 3, 3), pads=[1, 0]),
+    case("Conv", (1, 2, 4, 5, 6), (3, 2, 2, 3, 2), strides=[2, 1, 2], pads=[1, 1, 0, 0, 1, 1]),
+    case("Conv", (1, 2, 4, 5, 6), (3, 2, 2, 3, 2), pads=[1, 1, 0, 0, 1, 1]),
+    case("ConvTranspose", X, (3, 4, 3, 3), wrt=(0,)),
+    case("ConvTranspose", X, (3, 4, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1], wrt=(0,)),
+    case("ConvTranspose", (2, 4, 5, 6), (4, 1, 2, 2), group=4, strides=[2, 2], wrt=(0,)),
+]
+
+POOLS: list[Case] = [
+    *windows("MaxPool"),
+    *windows("AveragePool"),
+    *windows("AveragePool", count_include_pad=1),
+    *(case(o, X, kernel_shape=[2, 2], strides=[2, 2]) for o in ("MaxPool", "AveragePool", "LpPool")),
+    *(case(o, (2, 3, 6, 4), kernel_shape=[2, 2], strides=[2, 2]) for o in ("MaxPool", "AveragePool")),
+    *(
+        case(o, (2, 3, 7, 6), kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1, since=10)
+        for o in ("MaxPool", "AveragePool")
+    ),
+    *(
+        case(o, (2, 3, 7, 6), kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1, since=10)
+        for o in ("MaxPool", "AveragePool")
+    ),
+    case(
+        "AveragePool",
+        (2, 3, 7, 6),
+        kernel_shape=[3, 3],
+        strides=[2, 2],
+        pads=[1, 1, 1, 1],
+        ceil_mode=1,
+        count_include_pad=1,
+        since=19,
+    ),
+    case("MaxPool", (2, 3, 8, 7), kernel_shape=[2, 3], dilations=[2, 2], since=10),
+    case("AveragePool", (2, 3, 8, 7), kernel_shape=[2, 3], dilations=[2, 2], since=19),
+    *(case(o, (2, 3, 9), kernel_shape=[3], strides=[2], pads=[1, 1]) for o in ("MaxPool", "AveragePool")),
+    *(case(o, (1, 2, 4, 5, 6), kernel_shape=[2, 3, 2], strides=[2, 1, 2]) for o in ("MaxPool", "AveragePool")),
+    case("LpPool", X, kernel_shape=[3, 3], p=3, strides=[2, 2], pads=[1, 1, 1, 1]),
+    case("LpPool", X, kernel_shape=[3, 3], p=1),
+    case("GlobalAveragePool", X),
+    case("GlobalAveragePool", (2, 3, 7)),
+    case("GlobalMaxPool", X, dynamic=(0,)),
+    *(case("GlobalLpPool", X, p=p, forward="ort", until=22) for p in (1, 2, 3)),  # the reference has none
+]
+
+CASES = CONVOLUTIONS + POOLS
