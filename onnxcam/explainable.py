@@ -47,9 +47,9 @@ def plan(model: ModelLike, layers: str | Sequence[str] = "auto", score: str = "a
             raise ModelError(
                 "The model has no feature map with a spatial extent on the way to its score: nothing to draw a map on."
             )
-        chosen: tuple[Layer, ...] = inspection.layers[:1]
+        chosen = inspection.layers[:1]
     elif names:
-        chosen = tuple(inspection.layer(name) for name in names)
+        chosen = tuple(dict.fromkeys(inspection.layer(name) for name in names))
     else:
         raise InputError("No layer is given. Give a name of `onnxcam inspect`, or leave the choice to 'auto'.")
     return Plan(source, forward, inspection, chosen, inspection.scores[0])
@@ -87,6 +87,7 @@ def extend(
     """The explainable model of a plan."""
     forward = chosen.forward
     index = class_index(target, chosen.score, chosen.inspection.labels)
+    _refuse_collisions(chosen, emit)
     tape = Tape(forward, "cam")
     inputs, outputs = [], []
     if "gradient" in emit:
@@ -103,7 +104,6 @@ def extend(
             outputs.append(tape.rename(gradients[layer.tensor], f"cam/gradient/{layer.name}"))
     if "score" in emit:
         outputs.append(tape.rename(tape.value(chosen.score.tensor), SCORE))
-    _refuse_collisions(forward, [v.name for v in (*inputs, *outputs)])
     result = graft(chosen.source.proto, tape.nodes, tape.tensors(inputs), tape.tensors(outputs))
     if inputs:
         result.graph.initializer.append(numpy_helper.from_array(np.array([index], np.int64), TARGET))
@@ -135,9 +135,10 @@ def _refuse_missing(chosen: Plan) -> None:
     raise UnsupportedGradient(f"No gradient for {', '.join(map(str, lost))}. {way}.")
 
 
-def _refuse_collisions(forward: Forward, names: Sequence[str]) -> None:
-    for name in names:
-        if forward.taken(name):
+def _refuse_collisions(chosen: Plan, emit: Sequence[str]) -> None:
+    names = [f"cam/{e}/{layer.name}" for e in emit for layer in chosen.layers]
+    for name in (TARGET, SCORE, *names):
+        if chosen.forward.taken(name):
             raise InputError(
                 f"The model has a tensor '{name}' already: it is explainable as it is. Convert the original instead."
             )

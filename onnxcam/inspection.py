@@ -8,7 +8,9 @@ operators keep it. The last one is the best default: it is where Grad-CAM is def
 import ast
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +21,9 @@ import onnxcam.grad.rules  # noqa: F401 - fills the registry, which tells what i
 from onnxcam.errors import InputError, ModelError, unknown
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Shape
+from onnxcam.grad.prepare import prepare
 from onnxcam.grad.reverse import missing
+from onnxcam.grad.tensor import Tape
 from onnxcam.model import ModelLike, Source, read
 
 _CHANNEL_SECOND = frozenset({
@@ -39,7 +43,7 @@ _LAYOUTS = {(3, 1): "NCL", (3, 2): "NLC", (4, 1): "NCHW", (4, 3): "NHWC", (5, 1)
 
 @dataclass(frozen=True)
 class Layer:
-    """A feature map: the node that makes it, its tensor, shape, axis of the channels, and size in space."""
+    """A feature map: the node that makes it (its tensor where names repeat), shape, and axis of the channels."""
 
     name: str
     tensor: str
@@ -156,12 +160,19 @@ def look(source: Source, forward: Forward, score: str = "auto") -> Inspection:
         if layers:
             scores = (candidate, *(s for s in scores if s is not candidate))
             break
-    lost = missing(forward, scores[0].tensor, [layers[0].tensor]) if layers else []
+    lost = _missing(forward, scores[0].tensor, layers[0].tensor) if layers else []
     metadata = {p.key: p.value for p in source.proto.metadata_props}
     return Inspection(
         layers, scores, inputs, tuple(str(n) for n in lost), _preprocess(metadata), _labels(metadata),
         forward.opsets[""], f"{source.proto.producer_name} {source.proto.producer_version}".strip(),
     )  # fmt: skip
+
+
+def _missing(forward: Forward, score: str, layer: str) -> list[Node]:
+    """Operators between layer and score without a gradient, after all rewrites."""
+    prepared = copy(forward)
+    prepare(prepared, Tape(prepared), keep=[score, layer])
+    return missing(prepared, score, [layer])
 
 
 # ----- inputs -----
@@ -221,6 +232,7 @@ def _layers(forward: Forward, channels: Mapping[str, int], score: str) -> tuple[
     wanted = _ancestors(forward, score)
     dependent = _descendants(forward)
     readers = forward.consumers()
+    names = Counter(node.name for node in forward.nodes)
     found = []
     for node in forward.nodes:
         name = node.outputs[0]
@@ -232,7 +244,8 @@ def _layers(forward: Forward, channels: Mapping[str, int], score: str) -> tuple[
             or not forward.type(name).is_float
         ):
             continue
-        layer = Layer(node.name or name, name, node.op, forward.type(name).shape or (), channels[name])
+        own = node.name if node.name and names[node.name] == 1 else name
+        layer = Layer(own, name, node.op, forward.type(name).shape or (), channels[name])
         unfinished = [r for r in readers.get(name, []) if r.op in _FINISHES and r.outputs[0] in channels]
         if any(d != 1 for d in layer.grid) and node.op not in _MOVES and not unfinished:
             found.append(layer)

@@ -1,5 +1,6 @@
 """ONNX files: read, write, extend. A model that is given is never changed, and an extended one begins with it whole."""
 
+import filecmp
 import hashlib
 import os
 import shutil
@@ -15,6 +16,9 @@ from onnx import TensorProto
 from onnxcam import files
 from onnxcam.errors import InputError, ModelError
 
+_OPTIONAL = 4  # the first IR version in which an initializer is the default of an input
+_OLDEST = 7  # the first opset that onnxruntime runs
+
 ModelLike = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 
@@ -23,14 +27,22 @@ class Source:
     """A model as it was given: the proto without external data, and where that data lies."""
 
     proto: onnx.ModelProto
-    folder: str = ""
-    name: str = "model"
+    path: Path | None = None
     sha256: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Where external data lies."""
+        return "" if self.path is None else str(self.path.parent)
 
     @property
     def external(self) -> list[str]:
         """Locations of external data, relative to `folder`."""
-        return sorted({_location(t) for t in self.proto.graph.initializer if t.data_location == TensorProto.EXTERNAL})
+        constants = [
+            a.t for n in self.proto.graph.node if n.op_type == "Constant" for a in n.attribute if a.HasField("t")
+        ]
+        tensors = [*self.proto.graph.initializer, *constants]
+        return sorted({_location(t) for t in tensors if t.data_location == TensorProto.EXTERNAL})
 
 
 def read(model: ModelLike) -> Source:
@@ -38,21 +50,17 @@ def read(model: ModelLike) -> Source:
     if isinstance(model, Source):
         return model
     if isinstance(model, onnx.ModelProto):
-        source = Source(
-            model,
-            "",
-            model.graph.name or "model",
-            hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
-        )
+        content = model.SerializeToString(deterministic=True)
+        source = Source(_checked(model, "The given model"), None, hashlib.sha256(content).hexdigest())
     elif isinstance(model, bytes):
-        source = Source(_parse(model, "the given bytes"), "", "model", hashlib.sha256(model).hexdigest())
+        source = Source(_parse(model, "What is given"), None, hashlib.sha256(model).hexdigest())
     elif isinstance(model, (str, os.PathLike)):
         path = Path(model)
         try:
             content = path.read_bytes()
         except OSError as error:
             raise ModelError(f"Cannot read the model '{path}': {error.strerror or error}.") from error
-        source = Source(_parse(content, f"'{path}'"), str(path.parent), path.stem, hashlib.sha256(content).hexdigest())
+        source = Source(_parse(content, f"'{path}'"), path, hashlib.sha256(content).hexdigest())
     else:
         raise InputError(f"A model is a path, bytes or a ModelProto, not {type(model).__name__}.")
     _check_external(source)
@@ -65,8 +73,11 @@ def write(proto: onnx.ModelProto, output: str | os.PathLike[str], source: Source
     Raises InputError where that is the original itself, or cannot be written; ModelError over protobuf's 2 GB.
     """
     path = Path(output)
-    if source.folder and (Path(source.folder) / f"{source.name}.onnx").resolve() == path.resolve():
-        raise InputError(f"'{path}' is the model itself. Give the result another name.")
+    own = [] if source.path is None else [source.path, *(Path(source.folder) / x for x in source.external)]
+    if any(path.resolve() == p.resolve() for p in own):
+        raise InputError(f"'{path}' is the model itself, or its weights. Give the result another name.")
+    if path.is_dir():
+        raise InputError(f"Cannot write '{path}': it is a folder.")
     try:
         content = proto.SerializeToString()
     except ValueError as error:
@@ -75,9 +86,10 @@ def write(proto: onnx.ModelProto, output: str | os.PathLike[str], source: Source
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"Cannot write '{path}': {error.strerror or error}.") from error
-    for location in source.external:
-        _copy(Path(source.folder) / location, path.parent / location)
-    files.write(path, content)
+    with files.replacing(path) as file:
+        file.write(content)
+        for location in source.external:
+            _copy(Path(source.folder) / location, path.parent / location)
 
 
 def graft(
@@ -87,6 +99,7 @@ def graft(
 
     A round trip through graphsurgeon would lose metadata, doc strings and quantization annotations: only what is new
     goes through it, and the original's nodes, initializers, inputs and outputs stay a prefix of the result's.
+    A file of IR 3 becomes IR 4, where weights need not be listed as inputs, and an input may have a default.
     """
     tail = gs.Graph(list(nodes), list(inputs), list(outputs), opset=_opset(source))
     tail.cleanup(remove_unused_node_outputs=False)  # the tape is in order already
@@ -97,6 +110,12 @@ def graft(
     result.graph.initializer.extend(graph.initializer)
     result.graph.input.extend(graph.input)
     result.graph.output.extend(graph.output)
+    if result.ir_version < _OPTIONAL:
+        weights = {t.name for t in source.graph.initializer}
+        kept = [i for i in result.graph.input if i.name not in weights]
+        del result.graph.input[:]
+        result.graph.input.extend(kept)
+        result.ir_version = _OPTIONAL
     return result
 
 
@@ -106,18 +125,21 @@ def _opset(model: onnx.ModelProto) -> int:
 
 def _parse(content: bytes, what: str) -> onnx.ModelProto:
     try:
-        proto: onnx.ModelProto = onnx.ModelProto.FromString(content)
+        return _checked(onnx.ModelProto.FromString(content), what)
     except DecodeError as error:
         raise ModelError(f"{what} is not an ONNX model, or is truncated.") from error
+
+
+def _checked(proto: onnx.ModelProto, what: str) -> onnx.ModelProto:
     if not proto.graph.node or not proto.opset_import:
         raise ModelError(f"{what} is not an ONNX model: it has no graph.")
-    oldest = _opset(proto)
-    if oldest < 7:
+    opset = _opset(proto)
+    if opset < _OLDEST:
         raise ModelError(
-            f"{what} uses opset {oldest}, which onnxruntime does not run. Convert it with onnx.version_converter to 13."
+            f"{what} uses opset {opset}, which onnxruntime does not run. Convert it: onnx.version_converter"
         )
-    if oldest > onnx.defs.onnx_opset_version():
-        raise ModelError(f"{what} uses opset {oldest}, newer than the installed onnx knows. Run: pip install -U onnx")
+    if opset > onnx.defs.onnx_opset_version():
+        raise ModelError(f"{what} uses opset {opset}, newer than the installed onnx knows. Run: pip install -U onnx")
     return proto
 
 
@@ -137,9 +159,11 @@ def _check_external(source: Source) -> None:
 
 
 def _copy(data: Path, target: Path) -> None:
-    """Put external data beside the result."""
-    if target.exists() and target.samefile(data):
-        return
+    """Put external data beside the result, unless it is there. Raises InputError where other data has its name."""
+    if target.exists():
+        if target.samefile(data) or filecmp.cmp(data, target, shallow=False):
+            return
+        raise InputError(f"'{target}' holds other data, and the weights have to lie there. Choose another folder.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with data.open("rb") as original, files.replacing(target) as copy:
         shutil.copyfileobj(original, copy, 1 << 24)

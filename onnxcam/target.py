@@ -56,13 +56,13 @@ def class_index(target: int | str, score: Score, labels: tuple[str, ...] | None)
         names = [n.casefold() for n in labels or ()]
         if target.casefold() in names:
             return names.index(target.casefold())
-        if not target.lstrip("+-").isdigit():
+        try:
+            target = int(target)
+        except ValueError:
             if not labels:
-                raise InputError(
-                    f"No class '{target}': the model brings no class names. Give an index, or a file of labels."
-                )
-            raise unknown("class", target, labels)
-        target = int(target)
+                message = f"No class '{target}': the model brings no class names. Give an index, or a file of labels."
+                raise InputError(message) from None
+            raise unknown("class", target, labels) from None
     if isinstance(target, (bool, float)) or target < TOP or (classes is not None and target >= classes):
         last = "" if classes is None else f"0 to {classes - 1}, or "
         raise InputError(f"No class {target}. There is {last}-1 for the top class.")

@@ -134,6 +134,30 @@ class Net:
         return np.einsum("nk,nkhw->nhw", self.gradient(x, classes).mean((2, 3)), self.map(x))
 
 
+_HEAD = "f = Flatten(p) s = Gemm<transB = 1>(f, H, b)"
+ENDINGS = {
+    "plain": ("f = Flatten(p) y = Gemm<transB = 1>(f, H, b)", None),
+    "softmax": (f"{_HEAD} y = Softmax<axis = 1>(s)", None),
+    "logsoftmax": (f"{_HEAD} y = LogSoftmax<axis = 1>(s)", None),
+    "sigmoid": (f"{_HEAD} y = Sigmoid(s)", None),
+    "softmax, then reshaped": (f"{_HEAD} q = Softmax<axis = 1>(s) y = Reshape(q, R)", "float[N, 3, 1, 1] y"),
+    "softmax, then cast": (f"{_HEAD} q = Softmax<axis = 1>(s) y = Cast<to = 11>(q)", "double[N, 3] y"),
+    "softmax, then the class": (f"{_HEAD} q = Softmax(s) y = ArgMax<axis = 1, keepdims = 0>(q)", "int64[N] y"),
+    "the class": (f"{_HEAD} y = ArgMax<axis = 1>(s)", "int64[N, 1] y"),
+    "the best two": (f"{_HEAD} q = Softmax(s) y, i = TopK(q, two)", "float[N, 2] y, int64[N, 2] i"),
+    "1×1 convolution": ("y = Conv(p, C, b)", "float[N, 3, 1, 1] y"),
+    "1×1 convolution before": ("q = Conv(map, C, b) g = GlobalAveragePool(q) y = Flatten(g)", None),
+    "classes, then more": (f"{_HEAD} y = Softmax(s) z = Relu(p)", "float[N, 3] y, float[N, 4, 1, 1] z"),
+    "scores and probabilities": (f"{_HEAD} y = Identity(s) z = Softmax(s)", "float[N, 3] y, float[N, 3] z"),
+}
+
+
+def of_ending(kind: str, **options: object) -> tuple[Net, onnx.ModelProto]:
+    net, (head, out) = Net(), ENDINGS[kind]
+    more = {"R": np.int64([-1, 3, 1, 1]), "two": np.int64([2]), "C": net.H[:, :, None, None]}
+    return net, net.model(head, out=out, **{k: v for k, v in more.items() if k in head}, **options)
+
+
 def _weights(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Normal numbers that float32 holds exactly, in float64."""
     return rng.normal(size=shape).astype(np.float32).astype(np.float64)

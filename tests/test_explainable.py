@@ -9,31 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxcam
 from onnxcam.errors import InputError, ModelError
-from tests.builders import DEMO, NEWEST, SHAPE, Net, assert_extends, image, model, names, retyped, run
-
-HEAD = "f = Flatten(p) s = Gemm<transB = 1>(f, H, b)"
-ENDINGS = {
-    "plain": ("f = Flatten(p) y = Gemm<transB = 1>(f, H, b)", None),
-    "softmax": (f"{HEAD} y = Softmax<axis = 1>(s)", None),
-    "logsoftmax": (f"{HEAD} y = LogSoftmax<axis = 1>(s)", None),
-    "sigmoid": (f"{HEAD} y = Sigmoid(s)", None),
-    "softmax, then reshaped": (f"{HEAD} q = Softmax<axis = 1>(s) y = Reshape(q, R)", "float[N, 3, 1, 1] y"),
-    "softmax, then cast": (f"{HEAD} q = Softmax<axis = 1>(s) y = Cast<to = 11>(q)", "double[N, 3] y"),
-    "softmax, then the class": (f"{HEAD} q = Softmax(s) y = ArgMax<axis = 1, keepdims = 0>(q)", "int64[N] y"),
-    "the class": (f"{HEAD} y = ArgMax<axis = 1>(s)", "int64[N, 1] y"),
-    "the best two": (f"{HEAD} q = Softmax(s) y, i = TopK(q, two)", "float[N, 2] y, int64[N, 2] i"),
-    "1×1 convolution": ("y = Conv(p, C, b)", "float[N, 3, 1, 1] y"),
-    "1×1 convolution before": ("q = Conv(map, C, b) g = GlobalAveragePool(q) y = Flatten(g)", None),
-    "classes, then more": (f"{HEAD} y = Softmax(s) z = Relu(p)", "float[N, 3] y, float[N, 4, 1, 1] z"),
-    "scores and probabilities": (f"{HEAD} y = Identity(s) z = Softmax(s)", "float[N, 3] y, float[N, 3] z"),
-}
-
-
-def of_ending(kind: str, **options: object) -> tuple[Net, onnx.ModelProto]:
-    net, (head, out) = Net(), ENDINGS[kind]
-    more = {"R": np.int64([-1, 3, 1, 1]), "two": np.int64([2]), "C": net.H[:, :, None, None]}
-    return net, net.model(head, out=out, **{k: v for k, v in more.items() if k in head}, **options)
-
+from tests.builders import (
+    DEMO, ENDINGS, NEWEST, SHAPE, Net, assert_extends, image, model, names, of_ending, retyped, run,
+)  # fmt: skip
 
 def assert_explains(net: Net, proto: onnx.ModelProto, x: np.ndarray, layer: str = "map", atol: float = 1e-6) -> None:
     """Outputs untouched, activation and gradient those of the closed form, for the top class and for given ones."""
@@ -127,26 +105,40 @@ def test_weights_that_are_also_listed_as_inputs(ir):
     assert_explains(net, proto, x)
     assert onnxcam.convert(proto).ir_version == ir
     assert names(onnxcam.inspect(proto).inputs) == ["x"]
-    np.testing.assert_allclose(onnxcam.Explainer(proto)(x).raw["map"], net.gradcam(x, net.score(x).argmax(1)), atol=1e-6)
+    np.testing.assert_allclose(
+        onnxcam.Explainer(proto)(x).raw["map"], net.gradcam(x, net.score(x).argmax(1)), atol=1e-6
+    )
 
 
-@pytest.mark.parametrize(("dtype", "atol"), [(np.float16, 4e-3), (np.float64, 1e-12)])
-def test_other_float_types(dtype, atol):
-    net, x = Net(), image(5).astype(dtype)
-    head = "q = ReduceMean<axes = [2, 3], keepdims = 0>(map) m = MatMul(q, T) y = Add(m, b)"
-    proto = retyped(net.model(head, pooling="", T=net.H.T), dtype) if dtype == np.float16 else None
-    if proto is None:  # ORT has no convolution in double: the map is the input
-        text = f"net (double[N, 4, 6, 5] x) => (double[N, 3] y) {{ map = Relu(x) {head} }}"
-        proto, x = retyped(model(text, T=net.H.T, b=net.b), dtype), net.map(x)
+def test_float16():
+    net, x = Net(), image(5)
+    proto = retyped(net.model(), np.float16)
     extended = onnxcam.convert(proto, emit=["activation", "gradient", "score"])
     assert_extends(extended, proto)
-    found = run(extended, {"x": x})
-    A = x if dtype == np.float64 else net.map(x)
+    found = run(extended, {"x": x.astype(np.float16)})
+    np.testing.assert_array_equal(found["y"], run(proto, {"x": x.astype(np.float16)})["y"])
+    assert {v.dtype for v in found.values()} == {np.dtype(np.float16)}
+    np.testing.assert_allclose(found["cam/score"], net.score(x), atol=4e-3)
+    np.testing.assert_allclose(found["cam/activation/map"], net.map(x), atol=4e-3)
+    np.testing.assert_allclose(found["cam/gradient/map"], net.gradient(x, net.score(x).argmax(1)), rtol=2e-3)
+    explanation = onnxcam.Explainer(proto)(x.astype(np.float16))
+    assert (explanation.maps.dtype, explanation.raw["map"].dtype) == (np.float32, np.float32)
+    np.testing.assert_allclose(explanation.raw["map"], net.gradcam(x, net.score(x).argmax(1)), atol=2e-3)
+
+
+def test_float64():
+    """ORT has no convolution in double: here the map is the input."""
+    net = Net()
+    text = """net (double[N, 4, 6, 5] x) => (double[N, 3] y) {
+      map = Relu(x) q = ReduceMean<axes = [2, 3], keepdims = 0>(map) m = MatMul(q, T) y = Add(m, b)
+    }"""
+    proto, A = retyped(model(text, T=net.H.T, b=net.b), np.float64), net.map(image(5))
+    found = run(onnxcam.convert(proto), {"x": A})
     score = A.mean((2, 3)) @ net.H.T + net.b
-    assert all(v.dtype == dtype for v in found.values())
-    np.testing.assert_allclose(found["cam/score"], score, atol=atol)
-    np.testing.assert_allclose(found["cam/activation/map"], A, atol=atol)
-    np.testing.assert_allclose(found["cam/gradient/map"], net.gradient(A, score.argmax(1)), atol=atol / 100 + 1e-15)
+    np.testing.assert_array_equal(found["y"], run(proto, {"x": A})["y"])
+    np.testing.assert_allclose(found["y"], score, rtol=1e-13)
+    np.testing.assert_allclose(found["cam/gradient/map"], net.gradient(A, score.argmax(1)), rtol=1e-13)
+    assert onnxcam.Explainer(proto)(A).raw["map"].dtype == np.float64
 
 
 SPACES = {

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
+import onnxcam
 from onnxcam import METHODS, image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,6 +89,17 @@ def test_the_python_prints_what_the_readme_says(folder):
 
 def test_the_table_of_methods_is_the_registry():
     assert methods_table() in README, f"The table of methods in README.md has to be:\n\n{methods_table()}"
+
+
+def test_the_explainable_file_has_what_the_readme_lists():
+    original = ROOT / "models" / "efficientnet-lite0.onnx"
+    model = onnxcam.convert(original, method="gradcam", emit=["activation", "gradient", "score"])
+    section = README.partition("## The explainable file")[2].partition("\n## ")[0]
+    listed = {name.replace("<layer>", "head/Clip") for name in re.findall(r"`(cam[./][^`]+)`", section)}
+    before = onnx.load(original)
+    keys = {p.key for p in model.metadata_props} - {p.key for p in before.metadata_props} | {"cam.classes"}
+    values = {v.name for v in (*model.graph.input, *model.graph.output)} - {"image", "logits"}
+    assert listed == keys | values
 
 
 def test_the_picture_is_what_the_script_draws(monkeypatch):

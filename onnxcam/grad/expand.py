@@ -6,6 +6,7 @@ the node that makes it goes on the tape too, and is written only where a gradien
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import onnx
 from onnx import defs, helper, inliner, numpy_helper, shape_inference
@@ -41,7 +42,7 @@ def expand(node: Node, forward: Forward, tape: Tape) -> list[Node]:
 def _specified(node: Node, forward: Forward) -> onnx.FunctionProto | None:
     """The body that the specification gives this use of an operator; None where it gives none."""
     try:
-        schema = schema_of(node.op, node.domain, node.version)
+        schema: Any = schema_of(node.op, node.domain, node.version)  # onnx's stubs leave out function bodies
     except defs.SchemaError:
         return None
     opset = forward.opsets[""]

@@ -96,10 +96,13 @@ class Forward:
         proto = self.initializers.get(name)
         if proto is None or (limit is not None and int(np.prod(proto.dims)) > limit):
             return None
+        return self._array(proto)
+
+    def _array(self, tensor: TensorProto) -> npt.NDArray[np.generic]:
         try:
-            return numpy_helper.to_array(proto, self.folder)
+            return numpy_helper.to_array(tensor, self.folder)
         except (OSError, ValueError, onnx.checker.ValidationError) as error:
-            raise ModelError(f"The data of weight '{name}' cannot be read: {error}") from error
+            raise ModelError(f"The data of weight '{tensor.name}' cannot be read: {error}") from error
 
     def taken(self, name: str) -> bool:
         """Whether a tensor or node of the graph has that name."""
@@ -168,7 +171,7 @@ class Forward:
         if node.domain or node.op in _UNFOLDED or any(a.g.node for a in proto.attribute):
             return
         if node.op == "Constant" and "value" in node.attributes:
-            self._folded[node.outputs[0]] = numpy_helper.to_array(proto.attribute[0].t)
+            self._folded[node.outputs[0]] = self._array(proto.attribute[0].t)
             return
         if node.op in _DATA_PROPAGATED and (t := self._types.get(node.inputs[0])) and t.is_static:
             shape = [d for d in t.shape or () if isinstance(d, int)]

@@ -23,7 +23,7 @@ def pullback(forward: Forward, tape: Tape, of: str, seed: Value, wrt: Sequence[s
     """
     reached = _reached(forward, wrt)
     path = _path(forward, of, reached)
-    _refuse_missing(path, reached)
+    refuse_missing(forward, of, wrt)
     for name in wrt:
         if name != of and not any(name in node.inputs for node in path):
             raise ModelError(f"'{of}' does not depend on '{name}' by any path that a gradient can follow.")
@@ -39,6 +39,12 @@ def missing(forward: Forward, of: str, wrt: Sequence[str]) -> list[Node]:
     """The nodes between `wrt` and `of` that have no rule, first to last."""
     reached = _reached(forward, wrt)
     return [n for n in _path(forward, of, reached) if not _has_rules(n, reached)]
+
+
+def refuse_missing(forward: Forward, of: str, wrt: Sequence[str]) -> None:
+    """Raise UnsupportedGradient where there are such nodes, naming all of them."""
+    if lost := missing(forward, of, wrt):
+        raise UnsupportedGradient(f"No gradient for {', '.join(map(str, lost))}.")
 
 
 def _pull(
@@ -142,9 +148,3 @@ def _path(forward: Forward, of: str, reached: set[str]) -> list[Node]:
 def _has_rules(node: Node, reached: set[str]) -> bool:
     row = find(node.op, node.domain, node.version)
     return row is not None and all(row.rule(i) is not None for i, name in enumerate(node.inputs) if name in reached)
-
-
-def _refuse_missing(path: Sequence[Node], reached: set[str]) -> None:
-    lost = [n for n in path if not _has_rules(n, reached)]
-    if lost:
-        raise UnsupportedGradient(f"No gradient for {', '.join(map(str, lost))}.")

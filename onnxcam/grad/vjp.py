@@ -8,7 +8,7 @@ import onnxcam.grad.rules  # noqa: F401 - fills the registry
 from onnxcam.errors import InputError, unknown
 from onnxcam.grad.forward import Forward
 from onnxcam.grad.prepare import prepare
-from onnxcam.grad.reverse import pullback
+from onnxcam.grad.reverse import pullback, refuse_missing
 from onnxcam.grad.tensor import Tape
 from onnxcam.model import ModelLike, graft, read
 
@@ -23,10 +23,17 @@ def vjp(model: ModelLike, *, of: str, wrt: Sequence[str]) -> onnx.ModelProto:
     source = read(model)
     forward = Forward(source.proto, source.folder)
     names = [wrt] if isinstance(wrt, str) else list(dict.fromkeys(wrt))
-    for name in (of, *names):
+    if not names:
+        raise InputError("Nothing to differentiate by: `wrt` is empty.")
+    for name in names:
         check_float(forward, name)
+    for name in (f"seed/{of}", *(f"grad/{n}" for n in names)):
+        if forward.taken(name):
+            raise InputError(f"The model has a tensor '{name}' already: differentiate the original instead.")
     tape = Tape(forward)
     prepare(forward, tape, keep=[of, *names])
+    refuse_missing(forward, of, names)
+    check_float(forward, of)
     seed = tape.input(f"seed/{of}", forward.type(of))
     gradients = pullback(forward, tape, of, seed, names)
     outputs = [tape.rename(gradients[name], f"grad/{name}") for name in names]

@@ -17,6 +17,11 @@ from onnxcam import run as runtime
 CAT, TIGER_CAT, ESPRESSO = 285, 282, 967  # of ILSVRC
 
 
+def load(path):
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
 def explained(run, *arguments):
     result = run("explain", *arguments, "--json")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -42,7 +47,7 @@ def test_explain_prints_what_it_saw_chose_and_assumed(run, model, cat, tmp_path)
 def test_the_pictures_are_those_of_the_map(run, model, cat, tmp_path):
     document = explained(run, model, cat, "-o", tmp_path)
     photo = image.read(cat)
-    arrays = np.load(tmp_path / "cat.npz")
+    arrays = load(tmp_path / "cat.npz")
     assert arrays["map"].shape == photo.shape[:2]
     assert arrays["raw/head/Clip"].shape == (7, 7)
     scaled = view.resize(view.relu_minmax(arrays["raw/head/Clip"][None]), photo.shape[:2])[0]
@@ -77,7 +82,7 @@ def test_the_target_is_an_index_a_name_or_the_best(run, model, both, tmp_path, t
     middle = image.read(both).shape[1] // 2
     for cls in classes:
         stem = both.stem if len(classes) == 1 else f"{both.stem}.{cls}"
-        found = np.load(tmp_path / f"{stem}.npz")["map"]
+        found = load(tmp_path / f"{stem}.npz")["map"]
         own = found[:, :middle] if cls == CAT else found[:, middle:]
         assert own.sum() / found.sum() >= 0.8
 
@@ -99,7 +104,7 @@ def test_several_layers_are_fused_into_one_map(run, model, cat, tmp_path):
     )
     assert document["layers"] == names
     assert document["method"] == "layercam"
-    arrays = np.load(tmp_path / "cat.npz")
+    arrays = load(tmp_path / "cat.npz")
     size = arrays["map"].shape
     parts = [view.resize(view.relu_minmax(arrays[f"raw/{name}"][None]), (224, 224)) for name in names]
     np.testing.assert_allclose(
@@ -115,7 +120,7 @@ def test_other_preprocessing_and_labels_are_used(run, model, cat, tmp_path):
     document = explained(run, model, cat, "-o", tmp_path / "out", "--labels", labels, "--preprocess", file)
     assert document["photos"][0]["rows"][0]["label"] == f"Klasse {document['photos'][0]['rows'][0]['class']}"
     assert document["preprocess"]["resize"] == "crop"
-    found = np.load(tmp_path / "out/cat.npz")["map"]
+    found = load(tmp_path / "out/cat.npz")["map"]
     height, width = found.shape
     side = (width - height) // 2
     assert found[:, : side - 1].max() == 0
