@@ -134,7 +134,7 @@ def _checked(proto: onnx.ModelProto, what: str) -> onnx.ModelProto:
     if not proto.graph.node or not proto.opset_import:
         raise ModelError(f"{what} is not an ONNX model: it has no graph.")
     opset = _opset(proto)
-    if opset < _OLDEST:
+    if opset < _OLDEST and any(o.domain in ("", "ai.onnx") for o in proto.opset_import):
         raise ModelError(
             f"{what} uses opset {opset}, which onnxruntime does not run. Convert it: onnx.version_converter"
         )

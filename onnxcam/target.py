@@ -53,6 +53,7 @@ def class_index(target: int | str, score: Score, labels: tuple[str, ...] | None)
     """The class that `target` names: an index, or a name of `labels`. Raises InputError for one that is not there."""
     classes = score.classes
     if isinstance(target, str):
+        wanted = target
         names = [n.casefold() for n in labels or ()]
         if target.casefold() in names:
             return names.index(target.casefold())
@@ -62,7 +63,7 @@ def class_index(target: int | str, score: Score, labels: tuple[str, ...] | None)
             if not labels:
                 message = f"No class '{target}': the model brings no class names. Give an index, or a file of labels."
                 raise InputError(message) from None
-            raise unknown("class", target, labels) from None
+            raise unknown("class", wanted, labels) from None
     if isinstance(target, (bool, float)) or target < TOP or (classes is not None and target >= classes):
         last = "" if classes is None else f"0 to {classes - 1}, or "
         raise InputError(f"No class {target}. There is {last}-1 for the top class.")

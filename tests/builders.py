@@ -179,15 +179,15 @@ def _unit(m: np.ndarray) -> np.ndarray:
 
 def _resized(m: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Bilinear, half-pixel centres, held at the edges."""
-    out = np.zeros(size)
-    for at in np.ndindex(size):
-        low, part = zip(*(_position(i, n, o) for i, n, o in zip(at, m.shape, size, strict=True)), strict=True)
-        for corner in np.ndindex(2, 2):
-            weight = np.prod([p if c else 1 - p for c, p in zip(corner, part, strict=True)])
-            out[at] += weight * m[tuple(min(b + c, n - 1) for b, c, n in zip(low, corner, m.shape, strict=True))]
-    return out
+    down, across = (_reads(n_in, n_out) for n_in, n_out in zip(m.shape, size, strict=True))
+    return down @ m @ across.T
 
 
-def _position(i: int, n_in: int, n_out: int) -> tuple[int, float]:
-    at = min(max((i + 0.5) * n_in / n_out - 0.5, 0), n_in - 1)
-    return int(at), at - int(at)
+def _reads(n_in: int, n_out: int) -> np.ndarray:
+    """How much of each input pixel an output pixel along one axis reads, (n_out, n_in)."""
+    matrix = np.zeros((n_out, n_in))
+    for i in range(n_out):
+        at = min(max((i + 0.5) * n_in / n_out - 0.5, 0), n_in - 1)
+        matrix[i, int(at)] += 1 - (at - int(at))
+        matrix[i, min(int(at) + 1, n_in - 1)] += at - int(at)
+    return matrix

@@ -124,10 +124,7 @@ def damaged(change: str) -> onnx.ModelProto:
     ],
 )
 @pytest.mark.parametrize("form", ["file", "proto"])
-def test_a_damaged_graph_is_one_clear_line(request, tmp_path, change, said, form):
-    if form == "proto" and change in ("old", "futuristic", "empty"):
-        reason = "read() looks at opset and emptiness of bytes only, not of a ModelProto"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_a_damaged_graph_is_one_clear_line(tmp_path, change, said, form):
     given = damaged(change)
     if form == "file":
         path = save(given, tmp_path / "m.onnx")
@@ -178,7 +175,6 @@ def test_external_data_in_the_same_folder_is_shared(external):
     np.testing.assert_array_equal(*(run(external.parent / n, {"x": image()})["y"] for n in ("m.onnx", "e.onnx")))
 
 
-@pytest.mark.xfail(strict=True, reason="external data of Constant nodes is neither found nor copied")
 def test_external_data_of_constant_nodes_goes_along(tmp_path):
     proto = Net().model("v = Constant() g = Mul(p, v) f = Flatten(g) y = Gemm<transB = 1>(f, H, b)")
     node = next(n for n in proto.graph.node if n.op_type == "Constant")
@@ -248,10 +244,7 @@ def same_file_names(folder: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("given", "output"), same_file_names(Path()))
-def test_a_model_is_never_written_over_itself(request, tmp_path, given, output):
-    if not given.endswith(".onnx"):
-        reason = "write() compares with '<stem>.onnx' only: the original is overwritten"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_a_model_is_never_written_over_itself(tmp_path, given, output):
     (tmp_path / "sub").mkdir()
     path = save(Net().model(), tmp_path / given)
     if output == "link.onnx":
@@ -262,7 +255,6 @@ def test_a_model_is_never_written_over_itself(request, tmp_path, given, output):
     assert tree(tmp_path) == before
 
 
-@pytest.mark.xfail(strict=True, reason="the result replaces the weights, which it needs")
 def test_the_weights_of_a_model_are_never_written_over(external):
     before = tree(external.parent)
     with pytest.raises(InputError):
@@ -270,7 +262,6 @@ def test_the_weights_of_a_model_are_never_written_over(external):
     assert tree(external.parent) == before
 
 
-@pytest.mark.xfail(strict=True, reason="another model's data of the same name is replaced without a word")
 def test_the_weights_of_another_model_are_never_written_over(external, tmp_path):
     save(Net(seed=5).model(), tmp_path / "out" / "other.onnx", location="weights.bin")
     before = tree(tmp_path / "out")
@@ -288,9 +279,7 @@ def test_what_was_there_is_replaced_whole(tmp_path):
 
 @pytest.mark.parametrize("output", ["taken", "file/e.onnx"])
 @pytest.mark.parametrize("data", [False, True])
-def test_a_place_that_cannot_be_written_stays_as_it_was(request, external, tmp_path, output, data):
-    if data and output == "taken":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="the weights are copied before the place is tried"))
+def test_a_place_that_cannot_be_written_stays_as_it_was(external, tmp_path, output, data):
     (tmp_path / "out" / "taken").mkdir(parents=True)
     (tmp_path / "out" / "file").write_text("kept")
     before = tree(tmp_path)

@@ -20,7 +20,6 @@ from onnxcam.grad.tensor import SMALL, schema_of
 _UNFOLDED = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 )
-_DATA_PROPAGATED = frozenset({"Shape", "Size"})
 
 
 @dataclass(frozen=True)
@@ -166,6 +165,18 @@ class Forward:
         except (onnx.defs.SchemaError, shape_inference.InferenceError):
             return {}  # an operator outside the standard, or misused: whoever needs its type says so
 
+    def _stand_in(self, node: Node, position: int) -> npt.NDArray[np.generic] | None:
+        """An operand's value, or one of its type where the operator reads nothing else of it."""
+        name = node.inputs[position]
+        value = self.constant(name, SMALL)
+        type_ = self._types.get(name)
+        if value is not None or type_ is None:
+            return value
+        dtype = helper.tensor_dtype_to_np_dtype(type_.dtype)
+        if node.op in ("Shape", "Size") and type_.is_static:
+            return np.broadcast_to(np.zeros((), dtype), [d for d in type_.shape or () if isinstance(d, int)])
+        return np.zeros((), dtype) if node.op == "CastLike" and position == 1 else None
+
     def _fold(self, proto: onnx.NodeProto, node: Node) -> None:
         """Compute a small node whose inputs are all constant, and Shape of a static tensor."""
         if node.domain or node.op in _UNFOLDED or any(a.g.node for a in proto.attribute):
@@ -173,15 +184,12 @@ class Forward:
         if node.op == "Constant" and "value" in node.attributes:
             self._folded[node.outputs[0]] = self._array(proto.attribute[0].t)
             return
-        if node.op in _DATA_PROPAGATED and (t := self._types.get(node.inputs[0])) and t.is_static:
-            shape = [d for d in t.shape or () if isinstance(d, int)]
-            feeds: dict[str, npt.NDArray[np.generic]] = {node.inputs[0]: np.broadcast_to(np.float32(0), shape)}
-        else:
-            feeds = {}
-            for name in filter(None, node.inputs):
-                value = self.constant(name, SMALL)
-                if value is None:
-                    return
+        feeds: dict[str, npt.NDArray[np.generic]] = {}
+        for position, name in enumerate(node.inputs):
+            value = self._stand_in(node, position) if name else None
+            if name and value is None:
+                return
+            if value is not None:
                 feeds[name] = value
         try:
             results = ReferenceEvaluator(proto, opsets=self.opsets).run(None, feeds)

@@ -22,6 +22,7 @@ def prepare(forward: Forward, tape: Tape, keep: Sequence[str] = ()) -> None:
     """Rewrite `forward.nodes` in place; tensors named in `keep` stay visible to the walk."""
     for rewrite in (expand, _explicit_pads):
         forward.nodes = [new for node in forward.nodes for new in rewrite(node, forward, tape)]
+    _robust_softmax(forward)
     _fuse_gates(forward, set(keep) | set(forward.outputs))
 
 
@@ -116,3 +117,24 @@ def _fuse_gates(forward: Forward, keep: set[str]) -> None:
                 dropped.add(gate)
                 break
     forward.nodes = [n for n in forward.nodes if not dropped.intersection(n.outputs)]
+
+
+def _robust_softmax(forward: Forward) -> None:
+    """A softmax s with rows that are masked out, Where(row, 0, s) as attention has it, is that softmax with zero rows.
+
+    Read from the output, which is 0 in such a row where s is NaN, its gradient is 0 there too, and not 0 · NaN.
+    """
+    made = forward.producers()
+    for position, node in enumerate(forward.nodes):
+        if node.op != "Where" or node.domain:
+            continue
+        test, zero, kept = node.inputs
+        source, value = made.get(kept), forward.constant(zero, 1)
+        while source and source.op == "Cast" and forward.type(source.inputs[0]).dtype == forward.type(kept).dtype:
+            source = made.get(source.inputs[0])
+        if source is None or source.op != "Softmax" or value is None or value.any():
+            continue
+        by_row = (forward.type(test).shape or (0,))[-1] == 1 and source.attributes.get("axis", -1) == -1
+        asks = made.get(test)
+        if by_row or (asks is not None and asks.op == "IsNaN" and asks.inputs == (kept,)):
+            forward.nodes[position] = replace(source, outputs=node.outputs)

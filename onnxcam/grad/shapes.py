@@ -51,13 +51,15 @@ def ints(x: Value, what: str) -> list[int]:
 
 def sum_to(g: Value, y: Value, x: Value) -> Value:
     """Undo broadcasting: sum `g`, shaped like `y`, over the axes that `x` was stretched along."""
+    if x.type.shape is None or y.type.shape is None:
+        return _sum_at_run_time(g, y, x)
     lead = y.rank - x.rank
     axes = list(range(lead))
     for axis, (wide, own) in enumerate(zip(y.shape[lead:], x.shape, strict=True), start=lead):
         if own == wide or (isinstance(own, int) and own != 1):
             continue
         if own != 1:
-            return _sum_at_run_time(g, x, lead)
+            return _sum_at_run_time(g, y, x)
         axes.append(axis)
     if not axes:
         return g
@@ -67,22 +69,23 @@ def sum_to(g: Value, y: Value, x: Value) -> Value:
     return op.Squeeze(kept, axes=list(range(lead))) if lead else kept
 
 
-def _sum_at_run_time(g: Value, x: Value, lead: int) -> Value:
+def _sum_at_run_time(g: Value, y: Value, x: Value) -> Value:
+    """The same where only a run tells which axes were stretched, or how many there are."""
     if g.tape.graph.opsets[""] < 13:
         raise UnsupportedGradient(
-            f"whether '{x.name}' of shape {list(x.shape)} is broadcast is known at run time only: that needs opset 13. "
+            f"whether '{x.name}' is broadcast is known at run time only, which needs opset 13. "
             "Export with opset 13 or later, or with the dimension fixed"
         )
-    own = shape_of(x)
-    if lead:
-        own = op.Concat(x.tape.constant([1] * lead, INT64), own, axis=0)
-    axes = op.Squeeze(op.NonZero(op.Equal(own, x.tape.constant([1], INT64))), axes=[0])
+    one = x.tape.constant([1], INT64)
+    lead = op.Sub(op.Shape(op.Shape(y)), op.Shape(op.Shape(x)))
+    own = op.Concat(op.Expand(one, lead), op.Shape(x), axis=0)
+    axes = op.Reshape(op.NonZero(op.Equal(own, one)), x.tape.constant([-1], INT64))
     return op.Reshape(op.ReduceSum(g, axes, keepdims=1, noop_with_empty_axes=1), op.Shape(x))
 
 
 def expand_like(v: Value, x: Value) -> Value:
     """`v` stretched to the shape of `x`, to which it broadcasts."""
-    if v.type.shape == x.shape:
+    if v.type.shape is not None and v.type.shape == x.type.shape:
         return v
     return op.Expand(v, shape_of(x)) if v.tape.graph.opsets[""] >= 8 else v + x * 0
 

@@ -33,10 +33,21 @@ def unit(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One operator, used one way. A tuple is the shape of a float input; an array is a constant input.
+class Fed:
+    """An operand of integers or truth values that is given at run time; its sizes are symbols in the dynamic test."""
 
-    Keywords are attributes or constant inputs, whichever the opset has; `since`/`until` bound the opsets where this use
+    values: np.ndarray
+
+
+def fed(values: object, dtype: type = np.int64) -> Fed:
+    return Fed(np.asarray(values, dtype))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operator, used one way. A tuple is the shape of a float input; an array is a constant input; Fed is run-time.
+
+    Keywords are attributes or inputs, whichever the opset has; `since`/`until` bound the opsets where this use
     is legal; `dynamic` names the axes of the first input that are symbols in the dynamic test.
     """
 
@@ -54,7 +65,8 @@ class Case:
 
     def __str__(self) -> str:
         shapes = ",".join(
-            "x".join(map(str, i)) if isinstance(i, tuple) else "-" if i is None else "c" for i in self.inputs
+            "x".join(map(str, i)) if isinstance(i, tuple) else {Fed: "r", type(None): "-"}.get(type(i), "c")
+            for i in self.inputs
         )
         words = ",".join(f"{k}={_short(v)}" for k, v in self.keywords.items())
         return f"{self.op}({shapes}){'[' + words + ']' if words else ''}"
@@ -75,6 +87,8 @@ class Case:
             names.append("" if value is None else f"x{i}")
             if isinstance(value, tuple):
                 inputs.append(helper.make_tensor_value_info(f"x{i}", dtype, self._dims(i, value, symbols)))
+            elif isinstance(value, Fed):
+                inputs.append(_fed_input(f"x{i}", value, symbols))
             elif value is not None:
                 constants.append(numpy_helper.from_array(_typed(np.asarray(value), dtype), f"x{i}"))
         attributes = {}
@@ -86,6 +100,9 @@ class Case:
                 position = [p.name for p in schema.inputs].index(key)
                 names += [""] * (position + 1 - len(names))
                 names[position] = key
+                if isinstance(value, Fed):
+                    inputs.append(_fed_input(key, value, symbols))
+                    continue
                 constants.append(numpy_helper.from_array(_typed(np.asarray(value), dtype), key))
         outputs = [f"y{i}" for i in range(self.outputs)]
         node = helper.make_node(self.op, names, outputs, **attributes)
@@ -97,11 +114,13 @@ class Case:
         )
 
     def feeds(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return {
+        floats = {
             f"x{i}": np.asarray(self.sample(rng, v), np.float64)
             for i, v in enumerate(self.inputs)
             if isinstance(v, tuple)
         }
+        named = {**{f"x{i}": v for i, v in enumerate(self.inputs)}, **self.keywords}
+        return floats | {name: v.values for name, v in named.items() if isinstance(v, Fed)}
 
     def _dims(self, index: int, shape: tuple[int, ...], symbols: bool) -> list[int | str]:
         if not symbols or index:
@@ -133,7 +152,8 @@ def check(case_: Case, opset: int, symbols: bool = False, seed: int = 0) -> None
     forward = _forward(case_, opset)
     outputs = forward(feeds)
     u = [rng.standard_normal(np.shape(o)) for o in outputs]
-    wanted = [n for i, n in enumerate(feeds) if case_.wrt is None or int(n[1:]) in case_.wrt]
+    floats = [n for n, v in feeds.items() if v.dtype.kind == "f"]
+    wanted = [n for n in floats if case_.wrt is None or int(n[1:]) in case_.wrt]
     gradients = vjp_of(case_.model(opset, TensorProto.FLOAT, symbols), feeds, u[0], wanted)
     for name in wanted:
         for _ in range(2):
@@ -153,9 +173,7 @@ def vjp_of(
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(extended.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    given = {k: v.astype(np.float32) for k, v in feeds.items()} | {
-        f"seed/{model.graph.output[0].name}": np.asarray(u, np.float32)
-    }
+    given = _narrow(feeds) | {f"seed/{model.graph.output[0].name}": np.asarray(u, np.float32)}
     results = session.run([f"grad/{n}" for n in wrt], given)
     found = dict(zip(wrt, results, strict=True))
     for name, gradient in found.items():
@@ -177,7 +195,16 @@ def _forward(case_: Case, opset: int) -> Forward:
     session = ort.InferenceSession(
         case_.model(opset, TensorProto.FLOAT, False).SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    return lambda feeds: session.run(None, {k: v.astype(np.float32) for k, v in feeds.items()})
+    return lambda feeds: session.run(None, _narrow(feeds))
+
+
+def _fed_input(name: str, value: Fed, symbols: bool) -> onnx.ValueInfoProto:
+    shape = [f"{name}_{a}" if symbols else d for a, d in enumerate(value.values.shape)]
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.values.dtype), shape)
+
+
+def _narrow(feeds: Feeds) -> dict[str, np.ndarray]:
+    return {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in feeds.items()}
 
 
 def _typed(array: np.ndarray, dtype: int) -> np.ndarray:
@@ -185,4 +212,6 @@ def _typed(array: np.ndarray, dtype: int) -> np.ndarray:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, Fed):
+        return f"r{_short(value.values)}"
     return str(np.asarray(value).tolist()).replace(" ", "") if not isinstance(value, (int, float, str)) else str(value)

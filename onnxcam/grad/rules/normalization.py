@@ -160,12 +160,11 @@ vjp(
 
 
 def lp_normalization(g: Value, y: Value, x: Value, *, axis: int, p: int) -> Value:
-    """Y = x/‖x‖_p along one axis."""
-    if p == 2:
-        norm = op.ReduceL2(x, axes=[axis], keepdims=1)
-        return (g - y * op.ReduceSum(g * y, axes=[axis], keepdims=1)) / norm
-    norm = op.ReduceL1(x, axes=[axis], keepdims=1)
-    return (g - (step(x) - step(-x)) * op.ReduceSum(g * y, axes=[axis], keepdims=1)) / norm
+    """Y = x/‖x‖_p along one axis; 0 where the norm is, at the point where the direction is undefined."""
+    norm = op.ReduceL2(x, axes=[axis], keepdims=1) if p == 2 else op.ReduceL1(x, axes=[axis], keepdims=1)
+    direction = y if p == 2 else step(x) - step(-x)
+    some = step(norm)
+    return (g - direction * op.ReduceSum(g * y, axes=[axis], keepdims=1)) * some / (norm + (1 - some))
 
 
 vjp("LpNormalization", lp_normalization)

@@ -46,9 +46,6 @@ CONVOLUTIONS: list[Case] = [
     case("Conv", (2, 3, 9), (4, 3, 3), pads=[1, 0]),
     case("Conv", (1, 2, 4, 5, 6), (3, 2, 2, 3, 2), strides=[2, 1, 2], pads=[1, 1, 0, 0, 1, 1]),
     case("Conv", (1, 2, 4, 5, 6), (3, 2, 2, 3, 2), pads=[1, 1, 0, 0, 1, 1]),
-    case("ConvTranspose", X, (3, 4, 3, 3), wrt=(0,)),
-    case("ConvTranspose", X, (3, 4, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1], wrt=(0,)),
-    case("ConvTranspose", (2, 4, 5, 6), (4, 1, 2, 2), group=4, strides=[2, 2], wrt=(0,)),
 ]
 
 POOLS: list[Case] = [

@@ -1,0 +1,150 @@
+"""Operators outside ONNX's specification, as functions of those inside it.
+
+Runtimes quantise and fuse with operators of their own, which have neither shape inference nor a gradient. Here each is
+written once, as the text of an ONNX function; the walk's copy reads that text, the nodes that ship stay fused.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import onnx
+from onnx import helper, inliner, numpy_helper, parser, shape_inference
+
+from onnxcam.grad.infer import Type
+
+MICROSOFT = "com.microsoft"
+WALK = "onnxcam.walk"  # operators that only the walk's copy has
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of an operator: the types of its inputs, None for one left out or of unknown type, and its attributes."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    types: tuple[Type | None, ...]
+    attributes: Mapping[str, object]
+    opset: int
+
+    def has(self, index: int) -> bool:
+        """Whether that input is given."""
+        return index < len(self.inputs) and self.inputs[index] != ""
+
+    def gives(self, index: int) -> bool:
+        """Whether that output is asked for."""
+        return index < len(self.outputs) and self.outputs[index] != ""
+
+    def rank(self, index: int) -> int | None:
+        """Number of axes of an input; None where it is unknown or left out."""
+        type_ = self.types[index] if index < len(self.types) else None
+        return None if type_ is None or type_.shape is None else len(type_.shape)
+
+    def dtype(self, index: int) -> int:
+        """Element type of an input; float where it is unknown."""
+        type_ = self.types[index] if index < len(self.types) else None
+        return onnx.TensorProto.FLOAT if type_ is None else type_.dtype
+
+    def integer(self, name: str, default: int) -> int:
+        """An attribute that is a number."""
+        value = self.attributes.get(name, default)
+        return value if isinstance(value, int) else default
+
+    def real(self, name: str, default: float) -> float:
+        """An attribute that is a float."""
+        value = self.attributes.get(name, default)
+        return float(value) if isinstance(value, (int, float)) else default
+
+    def text(self, name: str, default: str = "") -> str:
+        """An attribute that is a string."""
+        value = self.attributes.get(name, default)
+        return value.decode() if isinstance(value, bytes) else str(value)
+
+    def passed(self, *names: str, **fixed: object) -> str:
+        """`<…>` with those of the attributes that the node has, and some that it does not."""
+        own = [f"{n}: {_kind(self.attributes[n])} = @{n}" for n in names if n in self.attributes]
+        own += [f"{n} = {_literal(v)}" for n, v in fixed.items()]
+        return f"<{', '.join(own)}>" if own else ""
+
+
+Body = str | Callable[[Use], str | None]
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """The head of an operator's function, its body, and the attributes that the body honours."""
+
+    head: str
+    body: Body
+    attributes: frozenset[str]
+
+
+_TABLE: dict[tuple[str, str], Lowering] = {}
+
+
+def lower(head: str, body: Body, attributes: str = "", *, domain: str = MICROSOFT) -> None:
+    """Register `Op (inputs) => (outputs)`; `body` is its text, or a function of the use to it (None: cannot be)."""
+    _TABLE[domain, head.split()[0]] = Lowering(head, body, frozenset(attributes.split()))
+
+
+def find(op: str, domain: str, use: Use) -> onnx.FunctionProto | None:
+    """The function that this use of an operator is; None where there is none, or an attribute that it ignores."""
+    row = _TABLE.get((domain, op))
+    if row is None or not row.attributes.issuperset(use.attributes):
+        return None
+    body = row.body if isinstance(row.body, str) else row.body(use)
+    if body is None:
+        return None
+    names = ", ".join(use.attributes)
+    head = row.head.replace(" ", f" <{names}> ", 1) if names else row.head
+    return _parse(f'<domain: "{domain or "ai.onnx"}", opset_import: ["": {use.opset}]> {head} {{ {body} }}')
+
+
+def operators() -> list[tuple[str, str]]:
+    """Every operator with a body, as (domain, operator)."""
+    return sorted(_TABLE)
+
+
+def types(
+    node: onnx.NodeProto,
+    function: onnx.FunctionProto,
+    opsets: Mapping[str, int],
+    inputs: Mapping[str, Type],
+    constants: Mapping[str, onnx.TensorProto],
+) -> dict[str, Type]:
+    """Types of the outputs of a node that is `function`."""
+    graph = helper.make_graph(
+        [node],
+        "body",
+        [helper.make_value_info(i, t.proto()) for i, t in inputs.items() if i not in constants],
+        [helper.make_empty_tensor_value_info(o) for o in node.output if o],
+        list(constants.values()),
+    )
+    imports = [helper.make_opsetid(d, v) for d, v in {WALK: 1, MICROSOFT: 1, **opsets}.items()]
+    model = helper.make_model(graph, opset_imports=imports, functions=[function], ir_version=10)
+    typed = shape_inference.infer_shapes(inliner.inline_local_functions(model), data_prop=True).graph
+    found = {v.name: t for v in typed.output if (t := Type.of(v.type, v.name))}
+    return {name: found[name] for name in node.output if name in found}
+
+
+@lru_cache(maxsize=512)
+def _parse(text: str) -> onnx.FunctionProto:
+    return parser.parse_function(text)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return f"{_kind(value[0])}s" if value else "ints"
+    return {int: "int", float: "float"}.get(type(value), "string")
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(map(_literal, value))}]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

@@ -1,0 +1,149 @@
+"""Subgraphs of If, Loop and Scan: each as a model of its own, so that the walk over one is the walk over any model.
+
+What a subgraph captures from outside becomes an input of that model, under the same name; a small constant becomes an
+initializer, so that rules see its value. Names inside get a prefix of their own: what is written from them (a second
+run, a gradient) then clashes with nothing around it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+from onnxcam.grad.infer import Type
+
+SMALL = 4096  # captured constants up to this many elements are known inside
+
+
+class Around(Protocol):
+    """What a body asks of the graph around it."""
+
+    opsets: dict[str, int]
+    functions: Mapping[tuple[str, str], onnx.FunctionProto]
+
+    def type(self, name: str) -> Type:
+        """Type of a tensor."""
+        ...
+
+    def has_type(self, name: str) -> bool:
+        """Whether the element type of a tensor is known."""
+        ...
+
+    def constant(self, name: str, limit: int | None = None) -> npt.NDArray[np.generic] | None:
+        """Value of a small constant."""
+        ...
+
+
+@dataclass(frozen=True)
+class Body:
+    """A subgraph as a model: names inside of its formal inputs, its outputs and (by name outside) what it captures."""
+
+    model: onnx.ModelProto
+    scope: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    captured: Mapping[str, str]
+
+    def types(self, of: Sequence[str], among: Around) -> list[onnx.ValueInfoProto]:
+        """Tensors inside, as inputs of a subgraph are declared."""
+        return [helper.make_value_info(n, among.type(n).proto()) for n in of]
+
+
+def captured(node: onnx.NodeProto) -> list[str]:
+    """The tensors that a node's subgraphs read from outside, in order."""
+    return list(dict.fromkeys(name for graph in subgraphs(node) for name in _free(graph)))
+
+
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs among a node's attributes."""
+    graphs = [g for a in node.attribute for g in a.graphs]
+    return graphs + [a.g for a in node.attribute if a.HasField("g")]
+
+
+def close(graph: onnx.GraphProto, scope: str, inputs: Sequence[Type | None], around: Around) -> Body:
+    """The model that `graph` is; `inputs` are the types of its formal inputs, None for what is no tensor."""
+    own = [v.name for v in graph.input] + [t.name for t in graph.initializer]
+    own += [o for n in graph.node for o in n.output if o]
+    names = {name: f"{scope}/{name}" for name in own}
+    taken = list(dict.fromkeys(_free(graph)))
+    constants = {n: c for n in taken if (c := around.constant(n, SMALL)) is not None}
+    outer = {n: f"{scope}/{n}" if n in constants else n for n in taken}
+    names |= outer
+    model = helper.make_model(
+        helper.make_graph([], scope, [], []),
+        opset_imports=[helper.make_opsetid(d, v) for d, v in around.opsets.items()],
+        functions=list(around.functions.values()),
+        ir_version=10,
+    )
+    inside = model.graph
+    inside.initializer.extend(graph.initializer)
+    for tensor in inside.initializer:
+        tensor.name = names[tensor.name]
+    inside.initializer.extend(numpy_helper.from_array(c, outer[n]) for n, c in constants.items())
+    formal = tuple(names[v.name] for v in graph.input)
+    given = dict(zip(formal, inputs, strict=True))
+    given |= {n: around.type(n) if around.has_type(n) else None for n in taken if n not in constants}
+    inside.input.extend(_declared(n, t) for n, t in given.items())
+    inside.node.extend(graph.node)
+    for node in inside.node:
+        rename(node, names)
+    outputs = _own_outputs([names[v.name] for v in graph.output], inside, scope)
+    inside.output.extend(helper.make_empty_tensor_value_info(o) for o in outputs)
+    return Body(model, scope, formal, tuple(outputs), outer)
+
+
+def rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Give tensors new names, those that a subgraph captures too."""
+    node.input[:] = [names.get(n, n) for n in node.input]
+    node.output[:] = [names.get(n, n) for n in node.output]
+    for graph in subgraphs(node):
+        inside = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+        inside |= {o for n in graph.node for o in n.output}
+        outer = {k: v for k, v in names.items() if k not in inside}
+        for inner in graph.node:
+            rename(inner, outer)
+        for value in graph.output:
+            value.name = outer.get(value.name, value.name)
+
+
+def prune(graph: onnx.GraphProto) -> set[str]:
+    """Drop the nodes and initializers that lead to no output; the names that are left to read."""
+    wanted = {v.name for v in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input, captured(node))
+            kept.append(node)
+    nodes, tensors = kept[::-1], [t for t in graph.initializer if t.name in wanted]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(tensors)
+    return wanted
+
+
+def _free(graph: onnx.GraphProto) -> Iterator[str]:
+    inside = {v.name for v in graph.input} | {t.name for t in graph.initializer} | {""}
+    for node in graph.node:
+        yield from (n for n in (*node.input, *captured(node)) if n not in inside)
+        inside.update(node.output)
+    yield from (v.name for v in graph.output if v.name not in inside)
+
+
+def _declared(name: str, type_: Type | None) -> onnx.ValueInfoProto:
+    return helper.make_value_info(name, type_.proto()) if type_ else helper.make_empty_tensor_value_info(name)
+
+
+def _own_outputs(names: Sequence[str], graph: onnx.GraphProto, scope: str) -> list[str]:
+    """The outputs, each made by a node of its own: one that only passes through gets an Identity."""
+    made = {o for n in graph.node for o in n.output}
+    outputs: list[str] = []
+    for i, name in enumerate(names):
+        direct = name in made and name not in outputs
+        outputs.append(name if direct else f"{scope}/output_{i}")
+        if not direct:
+            graph.node.append(helper.make_node("Identity", [name], [outputs[-1]], outputs[-1]))
+    return outputs

@@ -1,0 +1,179 @@
+"""ONNX's own node tests as a conformance suite for gradients.
+
+A node test is a model of one operator with an input and the output that is due. Here each float input is moved along a
+random direction: the change of a random projection of the output, by central differences in float64 of ONNX's reference
+(onnxruntime in float32 where the reference cannot or contradicts the test's own output), has to be what the gradient
+says. Where the two one-sided differences disagree the point is a kink, and the check is made beside it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx.backend.test.case.node import collect_testcases
+from onnx.backend.test.case.test_case import TestCase
+from onnx.reference import ReferenceEvaluator
+
+import onnxcam
+from onnxcam.errors import OnnxcamError
+
+# The reference takes x for |x|; it sums squares over the wrong neighbours.
+UNTRUSTED = {"LpNormalization", "LRN"}
+
+Outcome = Literal["verified", "kink", "refused", "wrong", "independent", "no forward"]
+Feeds = dict[str, np.ndarray]
+Function = Callable[[Feeds], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one input of one case."""
+
+    case: str
+    operator: str
+    opset: int
+    input: str
+    outcome: Outcome
+    detail: str = ""
+
+
+@cache
+def cases() -> dict[str, TestCase]:
+    """The node tests of the installed onnx by name: those with a float32 input and a float32 output."""
+    found = {}
+    for case in collect_testcases(None):
+        if case.data_sets and case.model is not None and _float_names(case) and _float_output(case):
+            found[case.name] = case
+    return found
+
+
+def check(case: TestCase) -> Iterator[Result]:
+    """The outcome for each float input of a case."""
+    model = case.model
+    node = model.graph.node[-1] if "_expanded" in case.name else model.graph.node[0]
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    name, due = _float_output(case)
+    feeds = _feeds(case)
+    forward, step, error = _forward(model, name, feeds, due)
+    for wrt in _float_names(case):
+        row = (case.name, node.op_type, opset, wrt)
+        if forward is None:
+            yield Result(*row, "no forward", error)
+        else:
+            yield Result(*row, *_outcome(model, forward, step, feeds, name, wrt))
+
+
+def _outcome(
+    model: onnx.ModelProto, forward: Function, step: float, feeds: Feeds, of: str, wrt: str, beside: bool = False
+) -> tuple[Outcome, str]:
+    rng = np.random.default_rng(0)
+    base = forward(feeds)
+    u, v = rng.standard_normal(base.shape), rng.standard_normal(feeds[wrt].shape)
+    try:
+        ends = [forward({**feeds, wrt: np.asarray(feeds[wrt] + s * step * v)}) for s in (1, -1)]
+    except Exception as error:  # noqa: BLE001 - sizes and scales given as floats: nothing smooth about them
+        return "independent", f"not a function that can be differenced: {str(error)[:80]}"
+    if any(end.shape != base.shape for end in ends):
+        return "independent", "it decides the shape of the output"
+    up, down = ((ends[0] - base) * u).sum() / step, ((base - ends[1]) * u).sum() / step
+    try:
+        found = _gradient(model, feeds, of, wrt, u)
+    except OnnxcamError as error:
+        return ("refused", str(error)) if up or down else ("independent", "nothing changes with it")
+    except _errors() as error:
+        return "no forward", f"onnxruntime does not run it: {' '.join(str(error).split())[:160]}"
+    if found.shape != feeds[wrt].shape:
+        return "wrong", f"shape {found.shape}"
+    products = found.astype(np.float64) * v
+    got, tolerance = products.sum(), 5e-3 * max(np.abs(products).sum(), abs(up), 1e-1)
+    if abs(got - (up + down) / 2) <= tolerance:
+        return ("kink", "at a kink; verified beside it") if beside else ("verified", "")
+    if not np.isfinite(up) or not np.isfinite(down):
+        return "kink", "the function is not finite around the point"
+    if abs(up - down) > tolerance and not beside:
+        moved = {n: np.asarray(x + 1e-2 * rng.standard_normal(x.shape)) if n == wrt else x for n, x in feeds.items()}
+        return _outcome(model, forward, step, moved, of, wrt, beside=True)
+    return "wrong", f"{got} instead of {up} or {down}"
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    state = ort.capi.onnxruntime_pybind11_state
+    return state.NotImplemented, state.Fail, state.InvalidArgument, state.RuntimeException, state.InvalidGraph
+
+
+def _gradient(model: onnx.ModelProto, feeds: Feeds, of: str, wrt: str, u: np.ndarray) -> np.ndarray:
+    extended = onnxcam.vjp(model, of=of, wrt=[wrt])
+    session = _session(extended)
+    given = {**_narrow(feeds), f"seed/{of}": u.astype(np.float32)}
+    return np.asarray(session.run([f"grad/{wrt}"], given)[0])
+
+
+def _forward(model: onnx.ModelProto, name: str, feeds: Feeds, due: np.ndarray) -> tuple[Function | None, float, str]:
+    """The function, the step to difference it with, or why there is none."""
+    try:
+        if any(node.op_type in UNTRUSTED for node in model.graph.node):
+            raise ValueError("its reference is wrong away from the test's own point")
+        reference = ReferenceEvaluator(model)
+
+        def exact(given: Feeds) -> np.ndarray:
+            return np.asarray(reference.run([name], dict(given))[0], np.float64)
+
+        if np.allclose(exact(feeds), due, rtol=1e-3, atol=1e-4, equal_nan=True):
+            return exact, 1e-5, ""
+        reason = "the reference contradicts the test's own output"
+    except Exception as error:  # noqa: BLE001 - the reference may fail in any way; the runtime is asked then
+        reason = f"the reference fails: {str(error)[:80]}"
+    try:
+        session = _session(model)
+
+        def run(given: Feeds) -> np.ndarray:
+            return np.asarray(session.run([name], _narrow(given))[0], np.float64)
+
+        if np.allclose(run(feeds), due, rtol=1e-3, atol=1e-4, equal_nan=True):
+            return run, 2e-3, ""
+        return None, 0, f"{reason}; so does onnxruntime"
+    except Exception as error:  # noqa: BLE001 - as above
+        return None, 0, f"{reason}; onnxruntime: {str(error)[:120]}"
+
+
+def _session(model: onnx.ModelProto) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _feeds(case: TestCase) -> Feeds:
+    given = zip([i.name for i in case.model.graph.input], case.data_sets[0][0], strict=False)
+    return {name: _wide(value) for name, value in given}
+
+
+def _wide(value: object) -> np.ndarray:
+    array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic, int, float)) else value
+    return array.astype(np.float64) if isinstance(array, np.ndarray) and array.dtype == np.float32 else array  # type: ignore[return-value]  # sequences pass through
+
+
+def _narrow(feeds: Mapping[str, np.ndarray]) -> Feeds:
+    return {
+        k: v.astype(np.float32) if isinstance(v, np.ndarray) and v.dtype == np.float64 else v for k, v in feeds.items()
+    }
+
+
+def _float_names(case: TestCase) -> list[str]:
+    values = case.data_sets[0][0]
+    inputs = [i.name for i in case.model.graph.input if i.type.HasField("tensor_type")]
+    given = zip([i.name for i in case.model.graph.input], values, strict=False)
+    return [
+        n
+        for n, v in given
+        if n in inputs and isinstance(v, (np.ndarray, np.generic)) and v.dtype == np.float32 and v.size
+    ]
+
+
+def _float_output(case: TestCase) -> tuple[str, np.ndarray] | None:
+    pairs = zip([o.name for o in case.model.graph.output], case.data_sets[0][1], strict=False)
+    return next(((n, v) for n, v in pairs if isinstance(v, np.ndarray) and v.dtype == np.float32 and v.size), None)
