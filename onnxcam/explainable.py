@@ -17,6 +17,7 @@ from onnxcam.grad.prepare import prepare
 from onnxcam.grad.reverse import missing, pullback
 from onnxcam.grad.tensor import Tape
 from onnxcam.inspection import Inspection, Layer, Score, look
+from onnxcam.methods import find
 from onnxcam.model import ModelLike, Source, graft, read, write
 from onnxcam.target import TOP, class_index, one_hot
 
@@ -113,8 +114,6 @@ def extend(
 
 def _emitted(method: str | None, emit: Sequence[str] | None) -> Sequence[str]:
     if emit is None:
-        from onnxcam.methods import find
-
         return ("activation", "gradient") if method is None or find(method).uses == "gradient" else ("activation",)
     for name in emit:
         if name not in EMITS:

@@ -37,11 +37,12 @@ ORDER = [
     "grad.vjp",
     "inspection",
     "target",
-    "explainable",
-    "run | evidence",
+    "evidence",
     "methods.array | methods.principal | methods.registry",
     "methods.*",
     "methods",
+    "explainable",
+    "run",
     "geometry",
     "image",
     "view",
@@ -65,9 +66,7 @@ IGNORANT = {
     "cli.*": "model | grad* | target | explainable | evidence | defaults | report | pipeline",
 }
 
-UPWARD = {
-    ("explainable", "methods"): "`convert(method=...)` asks the registry what the method needs",
-}
+UPWARD: dict[tuple[str, str], str] = {}
 
 HOMES = {
     "click": "cli | cli.*",
