@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import onnx
 
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.mask import LOWEST, step
@@ -18,10 +19,8 @@ from onnxcam.grad.shapes import (
     INT64,
     count,
     crop,
-    each_size,
     expand_like,
     pad,
-    reshape,
     reshape_like,
     shape_of,
     sizes,
@@ -158,13 +157,10 @@ def _sum_windows(g: Value, y: Value, x: Value, window: Window, ceil: bool) -> Va
 
 
 def _repeat(g: Value, x: Value, window: Window) -> Value:
-    """Windows side by side: each value repeated over its tile."""
-    out = static(g, _space(g)) or []
-    pairs = list(zip(out, window.kernel, strict=True))
-    lead: list[int | Value] = [*each_size(g, [0]), _channels(x)]
-    apart = reshape(g, [*lead, *(v for o, _ in pairs for v in (o, 1))])
-    tiled = op.Expand(apart, x.tape.constant([1, 1, *(v for pair in pairs for v in pair)], INT64))
-    return reshape(tiled, [*lead, *(o * k for o, k in pairs)])
+    """Windows side by side: each value repeated over its tile, which ORT's Resize does in blocks of channels."""
+    scales = x.tape.constant([1, 1, *window.kernel], onnx.TensorProto.FLOAT)
+    modes = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+    return x.tape.retype(op.Resize(g, None, scales, **modes), x.type)
 
 
 def _cover(x: Value, y: Value, window: Window, ceil: bool, value: float) -> tuple[Value, Window]:
