@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from onnxcam import image
 from onnxcam.errors import InputError
@@ -50,11 +51,18 @@ def find_preprocess(given: str | os.PathLike[str] | Preprocess, chosen: Plan) ->
     size = picture.size if all(isinstance(d, int) for d in picture.size) else (224, 224)
     name = str(given) if given != "auto" else _guess(picture)
     found = image.preset(name, (int(size[0]), int(size[1])), str(picture.layout), picture.dtype)
+    if picture.channels == 1:
+        found = replace(found, color="GRAY", mean=_grey(found.mean), std=_grey(found.std))
     guessed = given == "auto" or size != picture.size
     return (
         found,
         f"preprocessing '{name}' at {size[0]}×{size[1]} is a guess; set it with --preprocess" if guessed else None,
     )
+
+
+def _grey(values: tuple[float, ...]) -> tuple[float, ...]:
+    """One number for three colours."""
+    return (sum(values) / len(values),)
 
 
 def _guess(picture: Input) -> str:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ from onnxcam.errors import InputError, ModelError, UnsupportedGradient, unknown
 from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Type
 from onnxcam.grad.prepare import prepare
+from onnxcam.grad.quantized import dequantized
 from onnxcam.grad.reverse import missing, pullback
 from onnxcam.grad.tensor import Tape
 from onnxcam.inspection import Inspection, Layer, Score, look
@@ -90,6 +91,7 @@ def extend(
     index = class_index(target, chosen.score, chosen.inspection.labels)
     _refuse_collisions(chosen, emit)
     tape = Tape(forward, "cam")
+    given, chosen = chosen, _in_floats(chosen, tape)
     inputs, outputs = [], []
     if "gradient" in emit:
         prepare(forward, tape, keep=[chosen.score.tensor, *(layer.tensor for layer in chosen.layers)])
@@ -108,8 +110,15 @@ def extend(
     result = graft(chosen.source.proto, tape.nodes, tape.tensors(inputs), tape.tensors(outputs))
     if inputs:
         result.graph.initializer.append(numpy_helper.from_array(np.array([index], np.int64), TARGET))
-    _describe(result, chosen, index, emit, method)
+    _describe(result, given, index, emit, method)
     return result
+
+
+def _in_floats(chosen: Plan, tape: Tape) -> Plan:
+    """The plan with the tensors that integers stand for."""
+    layers = tuple(replace(x, tensor=dequantized(x.tensor, chosen.forward, tape)) for x in chosen.layers)
+    score = replace(chosen.score, tensor=dequantized(chosen.score.tensor, chosen.forward, tape))
+    return replace(chosen, layers=layers, score=score)
 
 
 def _emitted(method: str | None, emit: Sequence[str] | None) -> Sequence[str]:

@@ -5,23 +5,23 @@ axes is the channel follows from the operators: a convolution's output has it se
 operators keep it. The last one is the best default: it is where Grad-CAM is defined, and where a gradient costs least.
 """
 
-import ast
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 import onnxcam.grad.rules  # noqa: F401 - fills the registry, which tells what is missing
+from onnxcam import metadata
 from onnxcam.errors import InputError, ModelError, unknown
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Shape
 from onnxcam.grad.prepare import prepare
+from onnxcam.grad.quantized import dequantized, shown
 from onnxcam.grad.reverse import missing
 from onnxcam.grad.tensor import Tape
 from onnxcam.model import ModelLike, Source, read
@@ -31,13 +31,19 @@ _CHANNEL_SECOND = frozenset({
     "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN", "LpPool", "MaxPool", "SpaceToDepth",
     "Upsample",
 })  # fmt: skip
-_MOVES = frozenset({"AveragePool", "Cast", "Dropout", "Identity", "Pad", "Reshape", "Slice", "Transpose"})
+_MOVES = frozenset({
+    "AveragePool", "Cast", "DequantizeLinear", "Dropout", "DynamicQuantizeLinear", "Identity", "Pad", "QuantizeLinear",
+    "Reshape", "Slice", "Transpose",
+})  # fmt: skip
 _FINISHES = frozenset({
     "BatchNormalization", "Celu", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu",
     "Relu", "Selu", "Sigmoid", "Softplus", "Swish", "Tanh",
 })  # fmt: skip
 _ENDINGS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
-_CARRIES = frozenset({"ArgMax", "Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "TopK", "Unsqueeze"})
+_CARRIES = frozenset({
+    "ArgMax", "Cast", "DequantizeLinear", "Dropout", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze",
+    "TopK", "Unsqueeze",
+})  # fmt: skip
 _LAYOUTS = {(3, 1): "NCL", (3, 2): "NLC", (4, 1): "NCHW", (4, 3): "NHWC", (5, 1): "NCDHW", (5, 4): "NDHWC"}
 
 
@@ -114,6 +120,7 @@ class Inspection:
     labels: tuple[str, ...] | None
     opset: int
     producer: str
+    sources: Mapping[str, frozenset[str]]
 
     def layer(self, name: str) -> Layer:
         """The feature map of that node or tensor name. Raises InputError with the closest names."""
@@ -132,9 +139,14 @@ class Inspection:
             f"No input of the model looks like an image (N×C×H×W or N×H×W×C): there is {shapes or 'none'}."
         )
 
+    def sees(self, layer: Layer) -> Input | None:
+        """The image input that a layer depends on; None where there is none, or the layer is made from others."""
+        return next((i for i in self.inputs if i.layout and i.name in self.sources.get(layer.tensor, ())), None)
+
     def to_json(self) -> str:
         """Everything as one JSON object."""
-        found = dataclasses.asdict(self)
+        found = dataclasses.asdict(dataclasses.replace(self, sources={}))
+        del found["sources"]
         for row, layer in zip(found["layers"], self.layers, strict=True):
             row |= {"layout": layer.layout, "grid": layer.grid}
         return json.dumps(found, indent=2)
@@ -161,17 +173,20 @@ def look(source: Source, forward: Forward, score: str = "auto") -> Inspection:
             scores = (candidate, *(s for s in scores if s is not candidate))
             break
     lost = _missing(forward, scores[0].tensor, layers[0].tensor) if layers else []
-    metadata = {p.key: p.value for p in source.proto.metadata_props}
+    said = {p.key: p.value for p in source.proto.metadata_props}
     return Inspection(
-        layers, scores, inputs, tuple(str(n) for n in lost), _preprocess(metadata), _labels(metadata),
+        layers, scores, inputs, tuple(str(n) for n in lost), metadata.preprocess(said), metadata.labels(said),
         forward.opsets[""], f"{source.proto.producer_name} {source.proto.producer_version}".strip(),
+        _sources(forward, inputs, layers),
     )  # fmt: skip
 
 
 def _missing(forward: Forward, score: str, layer: str) -> list[Node]:
     """Operators between layer and score without a gradient, after all rewrites."""
     prepared = copy(forward)
-    prepare(prepared, Tape(prepared), keep=[score, layer])
+    tape = Tape(prepared)
+    score, layer = (dequantized(name, prepared, tape) for name in (score, layer))
+    prepare(prepared, tape, keep=[score, layer])
     return missing(prepared, score, [layer])
 
 
@@ -179,18 +194,23 @@ def _missing(forward: Forward, score: str, layer: str) -> list[Node]:
 def _input(forward: Forward, name: str) -> Input:
     type_ = forward.type(name)
     shape = type_.shape or ()
-    layout = None
-    if len(shape) == 4:
-        layout = (
-            "NHWC"
-            if shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
-            else "NCHW"
-            if isinstance(shape[1], int)
-            else None
-        )
-    elif len(shape) in (3, 5):
-        layout = _LAYOUTS[len(shape), 1]
-    return Input(name, shape, np.dtype(onnx.helper.tensor_dtype_to_np_dtype(type_.dtype)).name, layout)
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(type_.dtype)).name
+    return Input(name, shape, dtype, _layout(forward, name, shape))
+
+
+def _layout(forward: Forward, name: str, shape: Shape) -> str | None:
+    """The layout of an input: by the operator that reads it, else by where a number of colours stands."""
+    if len(shape) != 4:
+        return _LAYOUTS.get((len(shape), 1))
+    for reader in forward.consumers().get(name, []):
+        if reader.op == "Transpose" and _ints(reader.attributes.get("perm")) == [0, 3, 1, 2]:
+            return "NHWC"
+        if reader.op in _CHANNEL_SECOND:
+            return "NCHW"
+    colours = (1, 3, 4)
+    if shape[3] in colours and shape[1] not in colours:
+        return "NHWC"
+    return "NCHW" if isinstance(shape[1], int) else None
 
 
 # ----- feature maps -----
@@ -209,13 +229,21 @@ def _channel_axis(forward: Forward, node: Node, output: str, axes: Mapping[str, 
     rank = _rank(forward, output)
     if rank is None or rank < 3:
         return None
-    if node.op in _CHANNEL_SECOND:
-        return 1
+    if _plain(node) in _CHANNEL_SECOND:
+        return rank - 1 if node.op.startswith("Nhwc") or node.attributes.get("channels_last") else 1
     known = [(axes[i], _rank(forward, i)) for i in node.inputs if i in axes]
     if node.op == "Transpose" and known:
         perm = [int(p) for p in _ints(node.attributes.get("perm"))] or list(range(rank))[::-1]
         return perm.index(known[0][0])
     return next((axis for axis, own in known if own == rank and node.op != "Reshape"), None)
+
+
+def _plain(node: Node) -> str:
+    """The operator that a quantised or fused one is for."""
+    for prefix in ("QLinear", "NhwcFused", "Nhwc", "Fused"):
+        if node.domain or node.op == "QLinearConv":
+            return node.op.removeprefix(prefix)
+    return node.op
 
 
 def _ints(value: object) -> list[int]:
@@ -230,9 +258,10 @@ def _rank(forward: Forward, name: str) -> int | None:
 def _layers(forward: Forward, channels: Mapping[str, int], score: str) -> tuple[Layer, ...]:
     """Feature maps on the way to the score, last first; those that only move or begin another one are left out."""
     wanted = _ancestors(forward, score)
-    dependent = _descendants(forward)
+    dependent = _descendants(forward, forward.inputs)
     readers = forward.consumers()
     names = Counter(node.name for node in forward.nodes)
+    stands = shown(forward)
     found = []
     for node in forward.nodes:
         name = node.outputs[0]
@@ -240,13 +269,15 @@ def _layers(forward: Forward, channels: Mapping[str, int], score: str) -> tuple[
             name not in channels
             or name not in wanted
             or name not in dependent
-            or name == score
-            or not forward.type(name).is_float
+            or score in (name, stands.get(name))
+            or not (forward.type(name).is_float or name in stands)
         ):
             continue
+        tensor = stands.get(name, name)
         own = node.name if node.name and names[node.name] == 1 else name
-        layer = Layer(own, name, node.op, forward.type(name).shape or (), channels[name])
-        unfinished = [r for r in readers.get(name, []) if r.op in _FINISHES and r.outputs[0] in channels]
+        layer = Layer(own, tensor, node.op, forward.type(name).shape or (), channels[name])
+        following = [*readers.get(name, []), *readers.get(tensor, [])]
+        unfinished = [r for r in following if _plain(r) in _FINISHES and r.outputs[0] in channels]
         if any(d != 1 for d in layer.grid) and node.op not in _MOVES and not unfinished:
             found.append(layer)
     return tuple(found[::-1])
@@ -260,13 +291,19 @@ def _ancestors(forward: Forward, score: str) -> set[str]:
     return wanted
 
 
-def _descendants(forward: Forward) -> set[str]:
-    """Tensors that depend on an input."""
-    reached = set(forward.inputs)
+def _descendants(forward: Forward, names: Iterable[str]) -> set[str]:
+    """Tensors that depend on one of `names`."""
+    reached = set(names)
     for node in forward.nodes:
         if reached.intersection(node.inputs):
             reached.update(node.outputs)
     return reached
+
+
+def _sources(forward: Forward, inputs: Iterable[Input], layers: Iterable[Layer]) -> dict[str, frozenset[str]]:
+    """The image inputs that each feature map depends on."""
+    reach = {i.name: _descendants(forward, [i.name]) for i in inputs if i.layout}
+    return {x.tensor: frozenset(name for name, seen in reach.items() if x.tensor in seen) for x in layers}
 
 
 # ----- scores -----
@@ -283,14 +320,15 @@ def _scores(forward: Forward) -> tuple[Score, ...]:
 def _score(forward: Forward, producers: Mapping[str, Node], output: str) -> Score | None:
     name, activation = output, None
     walk = output
-    while (node := producers.get(walk)) and (node.op in _CARRIES or node.op in _ENDINGS) and not node.domain:
+    stands = shown(forward)
+    while (node := producers.get(walk)) and _plain(node) in _CARRIES | _ENDINGS.keys():
         walk = node.inputs[0]
-        if node.op in _ENDINGS:
-            name, activation = walk, _ENDINGS[node.op]
+        if _plain(node) in _ENDINGS:
+            name, activation = stands.get(walk, walk), _ENDINGS[_plain(node)]
             break
         if node.op in ("ArgMax", "TopK"):
             name = walk
-    if not forward.has_type(name) or not forward.type(name).is_float:
+    if not forward.has_type(name) or not (forward.type(name).is_float or name in stands):
         return None
     return Score(name, output, forward.type(name).shape or (), activation)
 
@@ -298,85 +336,7 @@ def _score(forward: Forward, producers: Mapping[str, Node], output: str) -> Scor
 def _score_named(forward: Forward, name: str) -> Score:
     if not forward.has_type(name):
         raise unknown("score tensor", name, [s.tensor for s in _scores(forward)] + forward.outputs + forward.names())
-    if not forward.type(name).is_float:
+    if not (forward.type(name).is_float or name in shown(forward)):
         raise InputError(f"Tensor '{name}' holds integers and cannot be the score: it has no gradient.")
     node = next((n for n in forward.nodes if n.op in _ENDINGS and n.inputs[0] == name), None)
     return Score(name, name, forward.type(name).shape or (), _ENDINGS[node.op] if node else None)
-
-
-# ----- the linear head of closed-form CAM -----
-def linear_head(forward: Forward, layer: Layer, score: Score) -> npt.NDArray[np.float32]:
-    """The weights (classes, K) with score = W·mean(A) + b. Raises ModelError where the head is not of that form."""
-    producers = forward.producers()
-    weights: npt.NDArray[np.float32] | None = None
-    walk = score.tensor
-    while walk != layer.tensor:
-        node = producers.get(walk)
-        if node is None:
-            break
-        following, found = _head_step(forward, node, layer)
-        if following is None or (found is not None and weights is not None):
-            break
-        weights = found if found is not None else weights
-        walk = following
-    if walk != layer.tensor:
-        node_ = producers.get(walk)
-        raise ModelError(
-            f"Method 'cam' needs a head of global average pooling and one linear layer after '{layer.name}', and meets "
-            f"{node_ or walk}. Use 'gradcam', which equals it up to scale where both exist."
-        )
-    size = layer.shape[layer.channel_axis]
-    return weights if weights is not None else np.eye(int(size), dtype=np.float32)
-
-
-def _head_step(forward: Forward, node: Node, layer: Layer) -> tuple[str | None, npt.NDArray[np.float32] | None]:
-    """One step from the score towards the layer: the tensor before, and the weights where this was the linear layer."""
-    if node.op in ("Gemm", "MatMul", "Conv") and (w := forward.constant(node.inputs[1])) is not None:
-        matrix = np.asarray(w, np.float32).reshape(w.shape[0], -1) if node.op == "Conv" else np.asarray(w, np.float32)
-        if node.op == "Conv" and (w.size != matrix.shape[0] * w.shape[1] or node.attributes.get("group", 1) != 1):
-            return None, None
-        turned = node.op == "Conv" or bool(node.attributes.get("transB", 0))
-        scale = float(str(node.attributes.get("alpha", 1.0)))
-        return node.inputs[0], (matrix if turned else matrix.T) * np.float32(scale)
-    if node.op == "Add":
-        moving = [i for i in node.inputs if forward.constant(i) is None]
-        return (moving[0], None) if len(moving) == 1 else (None, None)
-    if node.op == "AveragePool" and all(d == 1 for d in (forward.type(node.outputs[0]).shape or (0, 0, 0))[2:]):
-        return node.inputs[0], None
-    if (
-        node.op == "ReduceMean"
-        or node.op in _CARRIES - {"ArgMax", "TopK"}
-        or node.op in ("GlobalAveragePool", "Transpose")
-    ):
-        return node.inputs[0], None
-    return None, None
-
-
-# ----- what the file says of itself -----
-def _preprocess(metadata: Mapping[str, str]) -> Mapping[str, object] | None:
-    text = metadata.get("cam.preprocess")
-    if text is None:
-        return None
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise ModelError(
-            f"The model's metadata 'cam.preprocess' is not JSON: {error}. Give the preprocessing by hand."
-        ) from error
-    return found if isinstance(found, dict) else None
-
-
-def _labels(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
-    """Class names: a JSON list in `cam.classes`, ultralytics' `names`, one a line in Paddle's `character`."""
-    for key in ("cam.classes", "names", "classes", "labels", "character"):
-        text = metadata.get(key)
-        if not text:
-            continue
-        try:
-            found = ast.literal_eval(text) if text.lstrip()[:1] in "[{" else text.splitlines()
-        except (ValueError, SyntaxError):
-            continue
-        values = [found[k] for k in sorted(found)] if isinstance(found, dict) else found
-        if isinstance(values, list) and values:
-            return tuple(str(v) for v in values)
-    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,19 +16,20 @@ from onnxcam.defaults import assumptions, find_labels, find_preprocess
 from onnxcam.errors import InputError
 from onnxcam.evidence import Evidence
 from onnxcam.explainable import SCORE, TARGET, extend, plan
+from onnxcam.head import linear_head
 from onnxcam.image import Photo, Preprocess
-from onnxcam.inspection import Input, Layer, linear_head
+from onnxcam.inspection import Input, Layer
 from onnxcam.methods import find
 from onnxcam.methods.array import softmax
 from onnxcam.methods.registry import Method
 from onnxcam.model import ModelLike
 from onnxcam.report import Explanation
 from onnxcam.run import Session
-from onnxcam.target import TOP, Floats, Ints, class_index, ranked, top_k, totals
+from onnxcam.target import TOP, Floats, Ints, ranked, totals
+from onnxcam.targets import Target, read_targets
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
-Target = int | str | Sequence[int | str] | None
 
 _STRIDE = 1_000_003  # between the random seeds of a sample's classes
 _EMITS = {"gradient": ("activation", "gradient", "score")}
@@ -77,7 +78,8 @@ class Explainer:
             if self.method.uses == "weights"
             else {}
         )
-        self._check_target()
+        self._targets = read_targets(target, chosen.score, self.labels)
+        self._picture = chosen.inspection.sees(chosen.layers[0])
         self.preprocess, said = find_preprocess(preprocess, chosen)
         emit = _EMITS.get(self.method.uses, ("activation", "score"))
         self._model = extend(chosen, TOP, emit).SerializeToString()
@@ -109,7 +111,7 @@ class Explainer:
         """
         feeds = self._feeds(inputs)
         count = len(next(iter(feeds.values())))
-        targets = self._targets(count)
+        targets = self._targets.rows(count)
         parts: list[Explanation] = []
         for start, stop in _steps(count, self._batch_size()):
             part = {k: v[start:stop] for k, v in feeds.items()}
@@ -118,19 +120,20 @@ class Explainer:
                 self.progress("explaining", stop, count)
         return report.join(parts)
 
-    def images(self, photos: Sequence[str | os.PathLike[str] | Photo]) -> Explanation:
+    def images(self, photos: Iterable[str | os.PathLike[str] | Photo]) -> Explanation:
         """Explain photographs: paths, or arrays (H, W, 3) uint8 RGB. Maps come back at each photo's own size.
 
         Raises InputError for a photo that cannot be read, ModelError for a model without an image input.
         """
-        if isinstance(photos, (str, os.PathLike)) or not len(photos):
+        photos = [photos] if isinstance(photos, (str, os.PathLike)) else list(photos)
+        if not photos:
             raise InputError("Give a list of photos: paths or arrays (height, width, 3) of uint8.")
         if self.preprocess is None:
             raise InputError("The model's image input is not known: give arrays, as explainer(array).")
         step = self._batch_size()
         if self.preprocess.size is None:
             step = 1  # photos of their own sizes do not stack
-        targets = self._targets(len(photos))
+        targets = self._targets.rows(len(photos))
         parts: list[Explanation] = []
         for start, stop in _steps(len(photos), step):
             pictures = [
@@ -187,7 +190,8 @@ class Explainer:
         for layer in self._layers:
             evidence = self._evidence(layer, feeds, outputs, classes, seed)
             raw[layer.name] = np.asarray(self.method(evidence, **self.options))
-            finished.append(view.resize(view.relu_minmax(raw[layer.name]), size))
+            clean = np.nan_to_num(raw[layer.name], nan=0, posinf=0, neginf=0)
+            finished.append(view.resize(view.relu_minmax(clean), size))
         return raw, view.fuse(finished)
 
     def _evidence(
@@ -240,17 +244,24 @@ class Explainer:
         if self.method.uses == "gradient":
             given[TARGET] = np.concatenate([classes, np.full(fixed - count, TOP)])
         outputs = self.session.run(given, names)
-        return {k: v[:count] if v.ndim and len(v) == fixed else v for k, v in outputs.items()}
+        return {
+            k: v[:count] if isinstance(v, np.ndarray) and v.ndim and len(v) == fixed else v for k, v in outputs.items()
+        }
 
     # ----- inputs and targets -----
     def _feeds(self, inputs: Array | Mapping[str, Array]) -> dict[str, Array]:
         names = [i.name for i in self._inputs]
-        if isinstance(inputs, Mapping):
-            feeds = {k: np.asarray(v) for k, v in inputs.items()}
-        elif len(names) == 1:
-            feeds = {names[0]: np.asarray(inputs)}
-        else:
+        if not isinstance(inputs, Mapping) and len(names) == 1:
+            inputs = {names[0]: inputs}
+        if not isinstance(inputs, Mapping):
             raise InputError(f"The model has {len(names)} inputs: give a dict of arrays for {', '.join(names)}.")
+        strange = [name for name in inputs if name not in names]
+        if strange:
+            raise InputError(f"The model has no input '{strange[0]}'. It takes: {', '.join(names)}.")
+        try:
+            feeds = {k: np.asarray(v) for k, v in inputs.items()}
+        except ValueError as error:
+            raise InputError(f"What is given is no array: {error}.") from error
         lengths = {v.shape[0] if v.ndim else 0 for v in feeds.values()}
         if len(lengths) != 1 or 0 in lengths:
             raise InputError(
@@ -258,39 +269,8 @@ class Explainer:
             )
         return feeds
 
-    def _targets(self, count: int) -> list[list[int]]:
-        """Classes to explain for each sample; −k−1 for the class of rank k."""
-        target = self.target
-        if target is None:
-            return [[TOP]] * count
-        if (
-            isinstance(target, str)
-            and (k := top_k(target))
-            and target.casefold() not in [n.casefold() for n in self.labels or ()]
-        ):
-            return [[-1 - i for i in range(k)]] * count
-        if isinstance(target, (int, str, np.integer)):
-            return [[self._index(target)]] * count
-        if len(target) != count:
-            raise InputError(f"{len(target)} targets for {count} samples: give one for each, or one for all.")
-        return [[self._index(t)] for t in target]
-
-    def _index(self, target: int | str | np.integer[Any]) -> int:
-        return class_index(
-            int(target) if isinstance(target, np.integer) else target,
-            self._score,
-            tuple(self.labels) if self.labels else None,
-        )
-
-    def _check_target(self) -> None:
-        target = self.target
-        single = target is None or isinstance(target, (int, str, np.integer))
-        rows = self._targets(1 if single else len(target))  # type: ignore[arg-type]  # a sequence where it is not single
-        if self._score.classes is not None and len(rows[0]) > self._score.classes:
-            raise InputError(f"'{target}' asks for more classes than the {self._score.classes} of '{self.score}'.")
-
     def _image_input(self, feeds: Mapping[str, Array]) -> Input:
-        pictures = [i for i in self._inputs if i.layout] or [i for i in self._inputs if feeds[i.name].ndim > 2]
+        pictures = [self._picture] if self._picture else [i for i in self._inputs if feeds[i.name].ndim > 2]
         if not pictures:
             raise InputError("No input of the model has a spatial extent to draw a map on.")
         return pictures[0]
@@ -335,12 +315,14 @@ def _steps(count: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _warnings(raw: Mapping[str, Floats], classes: Ints, samples: Ints, labels: list[str] | None) -> list[str]:
-    """Say where a map is empty: a blank picture has a reason."""
+    """Say where a map is empty, or not a map at all: a blank picture has a reason."""
     lines = []
     for name, maps in raw.items():
-        for row in np.flatnonzero(maps.reshape(len(maps), -1).max(1) <= 0):
+        for row, values in enumerate(maps.reshape(len(maps), -1)):
             what = labels[classes[row]] if labels else f"class {classes[row]}"
-            lines.append(
-                f"sample {samples[row]}: nothing in '{name}' speaks for {what}: its map is empty. Look at .raw"
-            )
+            if not np.isfinite(values).all():
+                lines.append(f"sample {samples[row]}: '{name}' has values that are not finite; they are shown as 0")
+            elif values.max() <= 0:
+                text = f"nothing in '{name}' speaks for {what}: its map is empty. Look at .raw"
+                lines.append(f"sample {samples[row]}: {text}")
     return lines

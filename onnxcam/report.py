@@ -146,7 +146,9 @@ def join(parts: Sequence[Explanation]) -> Explanation:
 
 
 def _together(arrays: Sequence[Any]) -> Any:
-    """One array, or an object array of them where photos of several sizes gave several shapes."""
+    """One array; an object array where photos of several sizes gave several shapes; a list of what has no rows."""
+    if not all(isinstance(a, np.ndarray) and a.ndim for a in arrays):
+        return list(arrays)
     if len({a.shape[1:] for a in arrays}) == 1:
         return np.concatenate(arrays)
     rows = [row for a in arrays for row in a]

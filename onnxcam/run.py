@@ -47,7 +47,9 @@ class Session:
         """
         ort = runtime()
         options = ort.SessionOptions()
-        options.log_severity_level = 3  # its warnings are about optional inputs, which are meant
+        options.log_severity_level = (
+            4  # errors come as exceptions; its warnings are about optional inputs, which are meant
+        )
         if folder:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         wanted = _providers(ort, providers)
@@ -84,7 +86,7 @@ class Session:
         )
         if not fits and shape:
             raise InputError(f"Input '{name}' has shape {list(given.shape)}; the model takes {_dims(shape)}.")
-        if given.dtype != np.dtype(dtype):
+        if dtype in _DTYPES.values() and given.dtype != np.dtype(dtype):
             raise InputError(
                 f"Input '{name}' is {given.dtype}; the model takes {dtype}. Convert it: array.astype('{dtype}')"
             )

@@ -4,6 +4,7 @@ Only float arithmetic: no ArgMax, OneHot, Equal or Where, which several provider
 score is found as in a max pool, the one-hot row is 1 − step(|class − target|).
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,9 @@ def class_index(target: int | str, score: Score, labels: tuple[str, ...] | None)
     if isinstance(target, str):
         wanted = target
         names = [n.casefold() for n in labels or ()]
+        if names.count(target.casefold()) > 1:
+            places = [i for i, n in enumerate(names) if n == target.casefold()]
+            raise InputError(f"Several classes are called '{target}': {places}. Give the index.")
         if target.casefold() in names:
             return names.index(target.casefold())
         try:
@@ -87,5 +91,5 @@ def ranked(scores: Floats, classes: Ints) -> Ints:
 
 def top_k(target: str) -> int | None:
     """5 for "top5"; None for anything else."""
-    digits = target.lower().removeprefix("top").lstrip("-_ ")
-    return int(digits) if target.lower().startswith("top") and digits.isdigit() and int(digits) else None
+    found = re.fullmatch(r"top[-_ ]?([1-9][0-9]*)", target.lower())
+    return int(found.group(1)) if found else None

@@ -14,7 +14,6 @@ MaxPool at random, and over a deep network that alone can make 1e-2. Wherever an
 smooth twin (no kinks: smooth activations, average pools) is measured too, and has to be below 1e-5 itself.
 """
 
-import argparse
 import importlib
 import sys
 from collections.abc import Iterator
@@ -60,37 +59,35 @@ def our_gradients(
     return [each.turn(gradient) for each, gradient in zip(maps, found, strict=True)]
 
 
-def check(zoo: ModuleType, name: str, rows: Rows, cache: Path) -> Iterator[dict[str, Any]]:
-    """Measure one network: two rows for each exporter that has none yet."""
-    todo = [exporter for exporter in zoo.EXPORTERS if f"{zoo.FRAMEWORK} {name} {exporter} {ROLES[-1]}" not in rows]
-    if not todo:
-        return
-    oracle = zoo.Oracle(name, cache)
-    images = oracle.images(SAMPLES)
-    maps, logits = oracle.run(images, "float64")
-    targets = logits.argmax(axis=1)
-    for exporter in todo:
-        say(f"{name}, {exporter}")
-        path = zoo.export(name, exporter, cache)
+class Subject:
+    """A network in its framework with images, feature maps and classes: what every exported file is compared with."""
+
+    def __init__(self, zoo: ModuleType, name: str, cache: Path) -> None:
+        """Run the network in float64."""
+        self.oracle = zoo.Oracle(name, cache)
+        self.images = self.oracle.images(SAMPLES)
+        self.maps, logits = self.oracle.run(self.images, "float64")
+        self.targets = logits.argmax(axis=1)
+
+    def check(self, path: Path) -> Iterator[dict[str, Any]]:
+        """Measure one exported file: the chosen layer, then an early one."""
         inspection = onnxcam.inspect(path)
-        values = feature_maps(path, images)
-        small = [tensor for tensor, value in values.items() if side(value) <= oracle.size / 4]
-        chosen = [first_pair(names, values, maps) for names in ([inspection.layers[0].tensor], small)]
-        truths = true_gradients(path.parent, oracle, images, targets, [each.label for each in chosen])
-        found = our_gradients(path, inspection.scores[0].tensor, chosen, images, targets)
+        values = feature_maps(path, self.images)
+        small = [tensor for tensor, value in values.items() if side(value) <= self.oracle.size / 4]
+        best = inspection.layers[0].tensor
+        chosen = [first_pair(names, values, self.maps) for names in ([best], small)]
+        labels = [each.label for each in chosen]
+        truths = true_gradients(path.parent, self.oracle, self.images, self.targets, labels)
+        found = our_gradients(path, inspection.scores[0].tensor, chosen, self.images, self.targets)
         for role, layer, true, gradient in zip(ROLES, chosen, truths, found, strict=True):
-            yield rows.add(
-                f"{zoo.FRAMEWORK} {name} {exporter} {role}",
-                network=name,
-                exporter=exporter,
-                opset=opset(path),
-                role=role,
-                tensor=layer.tensor,
-                shape=list(gradient.shape[1:]),
-                ours=relative_error(gradient, true["float64"]).tolist(),
-                float32=relative_error(true["float32"], true["float64"]).tolist(),
-                versions=versions(*zoo.PACKAGES, "onnx", "onnxruntime", "numpy"),
-            )
+            yield {
+                "opset": opset(path),
+                "role": role,
+                "tensor": layer.tensor,
+                "shape": list(gradient.shape[1:]),
+                "ours": relative_error(gradient, true["float64"]).tolist(),
+                "float32": relative_error(true["float32"], true["float64"]).tolist(),
+            }
 
 
 def opset(path: Path) -> int:
@@ -128,15 +125,21 @@ def report(rows: Rows) -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def measure(zoo: ModuleType, name: str, rows: Rows, options: argparse.Namespace) -> None:
-    """Measure a network, and its smooth twin where an error is above 1e-5."""
-    for network in (name, name + SMOOTH):
-        if options.fresh:
-            rows.forget(network)
-        for row in check(zoo, network, rows, options.cache):
-            print("  ".join(line(row, rows)[:-1]), flush=True)
-        if all(min(row["ours"]) <= EXACT for row in rows.values() if row["network"] == network):
-            break
+def measure(zoo: ModuleType, name: str, rows: Rows, cache: Path) -> list[str]:
+    """Add the rows of one network that are missing; what could not be measured is returned."""
+    todo = [exporter for exporter in zoo.EXPORTERS if f"{zoo.FRAMEWORK} {name} {exporter} {ROLES[-1]}" not in rows]
+    subject = Subject(zoo, name, cache) if todo else None
+    refused, used = [], versions(*zoo.PACKAGES, "onnx", "onnxruntime", "numpy")
+    for exporter in todo:
+        say(f"{name}, {exporter}")
+        made = {"network": name, "exporter": exporter, "versions": used}
+        try:
+            for row in subject.check(zoo.export(name, exporter, cache)):
+                new = rows.add(f"{zoo.FRAMEWORK} {name} {exporter} {row['role']}", **made, **row)
+                print("  ".join(line(new, rows)[:-1]), flush=True)
+        except (onnxcam.OnnxcamError, Unpaired) as error:
+            refused.append(f"{name}, {exporter}: {error}")
+    return refused
 
 
 def main() -> int:
@@ -148,10 +151,12 @@ def main() -> int:
     if options.framework != "table":
         zoo = importlib.import_module(ZOOS[options.framework])
         for name in select(zoo.NETWORKS, options.only):
-            try:
-                measure(zoo, name, rows, options)
-            except (onnxcam.OnnxcamError, Unpaired) as error:
-                refused.append(f"{name}: {error}")
+            for network in (name, name + SMOOTH):
+                if options.fresh:
+                    rows.forget(network)
+                refused += measure(zoo, network, rows, options.cache)
+                if all(min(row["ours"]) <= EXACT for row in rows.values() if row["network"] == network):
+                    break
     write_result("gradients", report(rows))
     failures = [key for key, row in rows.items() if verdict(row, rows) == "FAILS"]
     print(*refused, *(f"{key} FAILS" for key in failures), sep="\n")

@@ -89,7 +89,7 @@ def reference(file: Path, network: nn.Module, method: str, labels: list[str], *g
 
 
 def layers_of(path: Path, oracle: zoo.Oracle, images: np.ndarray) -> list[FeatureMap]:
-    """Take the last layer at twice the resolution of the one that `inspect` puts first, and that one.
+    """Take the best of the layers with at least twice the resolution of the very best one, and that one.
 
     In this order, because pytorch-grad-cam's raw maps come in the order in which its modules run. A module that runs
     more than once is of no use to it.
@@ -97,9 +97,9 @@ def layers_of(path: Path, oracle: zoo.Oracle, images: np.ndarray) -> list[Featur
     maps, _ = oracle.run(images, "float32")
     once = {label: value for label, value in maps.items() if label.endswith(" 0") and f"{label[:-1]}1" not in maps}
     values = feature_maps(path, images)
-    best = onnxcam.inspect(path).layers[0].tensor
-    finer = [name for name, value in values.items() if side(value) >= 2 * side(values[best])]
-    return [first_pair(finer[::-1], values, once), first_pair([best], values, once)]
+    best, *others = [layer.tensor for layer in onnxcam.inspect(path).layers]
+    finer = [name for name in others if side(values[name]) >= 2 * side(values[best])]
+    return [first_pair(finer, values, once), first_pair([best], values, once)]
 
 
 def check(name: str, rows: Rows, cache: Path) -> None:

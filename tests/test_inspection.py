@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from onnx import helper
 
 import onnxcam
 from onnxcam.cli import main
@@ -29,7 +30,8 @@ def test_the_demo_model():
     ]
     assert found.scores[0].classes == 1000
     picture = found.image()
-    assert (picture.name, picture.shape, picture.dtype, picture.layout) == ("image", ("N", 3, 224, 224), "float32", "NCHW")  # fmt: skip
+    assert (picture.name, picture.shape, picture.dtype) == ("image", ("N", 3, 224, 224), "float32")
+    assert picture.layout == "NCHW"
     assert (picture.channels, picture.size) == (3, (224, 224))
     assert (found.missing, found.opset) == ((), 17)
     assert found.labels[285] == "Egyptian cat"
@@ -112,7 +114,7 @@ def test_a_layer_is_found_by_its_node_and_its_tensor_and_else_the_closest_are_na
     proto.graph.node[1].name = "features/relu"
     found = onnxcam.inspect(proto)
     assert found.layer("features/relu") is found.layer("map") is found.layers[0]
-    with pytest.raises(InputError, match="No layer 'features/rleu'. Did you mean 'features/relu'"):
+    with pytest.raises(InputError, match=r"No layer 'features/rleu'\. Did you mean 'features/relu'"):
         found.layer("features/rleu")
     with pytest.raises(InputError, match=r"No layer 'q'\. There is: features/relu"):
         found.layer("q")
@@ -198,7 +200,6 @@ def test_inputs(declared, layout, size, channels, dtype):
     assert (found.name, found.layout, found.size, found.channels, found.dtype) == ("x", layout, size, channels, dtype)
 
 
-@pytest.mark.xfail(strict=True, reason="the layout is guessed from the sizes, though the Transpose before Conv tells it")
 def test_an_input_of_many_channels_is_laid_out_as_its_operators_say():
     text = """net (float[N, 64, 64, 13] x) => (float[N, 4] y) {
       t = Transpose<perm = [0, 3, 1, 2]>(x) c = Conv(t, W) p = GlobalAveragePool(c) y = Flatten(p)
@@ -216,26 +217,38 @@ def test_weights_are_no_inputs():
 
 
 # ----- what has no gradient -----
+ODD = "ai.onnx.ml.Scaler<offset = [0.0], scale = [2.0]>"
+
+
+def odd(text: str, *declared: str) -> onnx.ModelProto:
+    """A net with operators that have no rule, nor shape inference: the file declares what they make."""
+    proto = Net().model(text, pooling="", K=np.ones((4, 4, 1, 1)))
+    proto.opset_import.add(domain="ai.onnx.ml", version=3)
+    proto.graph.value_info.extend(helper.make_tensor_value_info(n, 1, ["N", 4, 6, 5]) for n in declared)
+    return proto
+
+
 def test_what_is_missing_is_named_from_the_score_to_the_best_layer():
-    text = """early = Conv(map, K) late = CumSum(early, axis) z = CumSum(late, axis) r = Relu(z)
-              p = GlobalAveragePool(r) f = Flatten(p) k = CumSum(f, axis) y = Gemm<transB = 1>(k, H, b)"""
-    proto = Net().model(text, pooling="", K=np.ones((4, 4, 1, 1)), axis=np.int64(1))
+    text = f"""early = Conv(map, K) late = {ODD}(early) z = {ODD}(late) r = Relu(z)
+               p = GlobalAveragePool(r) f = Flatten(p) k = {ODD}(f) y = Gemm<transB = 1>(k, H, b)"""
+    proto = odd(text, "late", "z")
+    proto.graph.value_info.append(helper.make_tensor_value_info("k", 1, ["N", 4]))
     for node in proto.graph.node:
         node.name = f"node of {node.output[0]}"
     found = onnxcam.inspect(proto)
     assert found.layers[0].tensor == "r"
-    assert found.missing == ("CumSum 'node of k'",)
+    assert found.missing == ("ai.onnx.ml.Scaler 'node of k'",)
     with pytest.raises(onnxcam.UnsupportedGradient) as caught:
         onnxcam.convert(proto, layers="map")
-    assert all(f"CumSum 'node of {n}'" in str(caught.value) for n in ("late", "z", "k"))
+    assert all(f"Scaler 'node of {n}'" in str(caught.value) for n in ("late", "z", "k"))
     assert "\n" not in str(caught.value)
 
 
 def test_the_layer_that_is_offered_works():
-    text = """c1 = Conv(map, K) k = CumSum(c1, axis) r = Relu(k) c2 = Conv(r, K) e = Relu(c2)
-              p = GlobalAveragePool(e) f = Flatten(p) y = Gemm<transB = 1>(f, H, b)"""
-    proto = Net().model(text, pooling="", K=np.ones((4, 4, 1, 1)), axis=np.int64(1))
-    with pytest.raises(onnxcam.UnsupportedGradient, match="CumSum 'k'.*'e'"):
+    text = f"""c1 = Conv(map, K) k = {ODD}(c1) r = Relu(k) c2 = Conv(r, K) e = Relu(c2)
+               p = GlobalAveragePool(e) f = Flatten(p) y = Gemm<transB = 1>(f, H, b)"""
+    proto = odd(text, "k")
+    with pytest.raises(onnxcam.UnsupportedGradient, match=r"Scaler 'k'.*'e'"):
         onnxcam.convert(proto, layers="map")
     assert onnxcam.convert(proto, layers="e")
     assert onnxcam.convert(proto, layers="r")
@@ -276,18 +289,15 @@ def test_names_beyond_ascii():
     assert labels("cam.classes", json.dumps(["😀"], ensure_ascii=False)) == ("😀",)
 
 
-@pytest.mark.xfail(strict=True, reason="JSON is read as Python: halves of a surrogate pair stay apart")
 def test_names_that_json_escapes_in_pairs():
     assert labels("cam.classes", json.dumps(["😀", "b"])) == ("😀", "b")
 
 
-@pytest.mark.xfail(strict=True, reason="keys that are text are sorted as text: '10' before '2'")
 def test_names_of_a_json_object_are_in_the_order_of_their_numbers():
     wanted = tuple(f"class {i}" for i in range(12))
     assert labels("names", json.dumps({str(i): n for i, n in enumerate(wanted)})) == wanted
 
 
-@pytest.mark.xfail(strict=True, reason="a number of classes is taken for the name of one")
 def test_a_number_of_classes_is_no_name():
     assert labels("classes", "3") is None
 
@@ -327,9 +337,9 @@ def test_json_is_all_of_it(tmp_path):
     result = CliRunner().invoke(main, ["inspect", str(tmp_path / "m.onnx"), "--json"])
     for text in (onnxcam.inspect(proto).to_json(), result.stdout):
         found = json.loads(text)
-        assert found["layers"] == [
-            {"name": "map", "tensor": "map", "op": "Relu", "shape": ["N", 4, 6, 5], "channel_axis": 1, "layout": "NCHW", "grid": [6, 5]}  # fmt: skip
-        ]
+        (row,) = found["layers"]
+        assert (row.pop("shape"), row.pop("grid")) == (["N", 4, 6, 5], [6, 5])
+        assert row == {"name": "map", "tensor": "map", "op": "Relu", "channel_axis": 1, "layout": "NCHW"}
         assert found["scores"] == [{"tensor": "s", "output": "y", "shape": ["N", 3], "activation": "softmax"}]
         assert found["inputs"] == [{"name": "x", "shape": ["N", 3, 6, 5], "dtype": "float32", "layout": "NCHW"}]
         assert (found["missing"], found["preprocess"], found["labels"]) == ([], None, ["a", "b", "größe"])
@@ -342,12 +352,11 @@ def test_cam_without_a_linear_head_is_refused_with_a_way_out():
         ("f = Flatten(p) h = Gemm(f, E) y = Gemm<transB = 1>(h, H, b)", "p = GlobalAveragePool(map)", {"E": np.eye(4)}),
         ("f = Flatten(p) y = Gemm<transB = 1>(f, H, b)", "p = GlobalMaxPool(map)", {}),
     ):
-        with pytest.raises(ModelError, match="Method 'cam' needs .* Use 'gradcam'") as caught:
+        with pytest.raises(ModelError, match=r"Method 'cam' needs .* Use 'gradcam'") as caught:
             onnxcam.Explainer(Net().model(head, pooling=pooling, **more), "cam")
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="linear_head takes any Reshape or ReduceMean for the pooling")
 @pytest.mark.parametrize(
     ("head", "weights"),
     [

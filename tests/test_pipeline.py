@@ -85,7 +85,9 @@ def demo():
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_on_the_demo_model(demo, name):
     x, A, W, logits = demo
-    layer = "blocks.0.0/project/Conv" if name == "scorecam" else "auto"  # 16 channels are 16 runs, 1280 take half a minute
+    layer = (
+        "blocks.0.0/project/Conv" if name == "scorecam" else "auto"
+    )  # 16 channels are 16 runs, 1280 take half a minute
     found = Explainer(DEMO, name, layers=layer)(x)
     assert (found.targets.tolist(), found.maps.shape) == ([285], (1, 224, 224))
     assert found.probabilities[0] == pytest.approx(0.78, abs=0.02)
@@ -111,7 +113,8 @@ def test_several_layers_are_the_documented_pipeline():
             alone = Explainer(proto, method, layers=layer, target=ARBITRARY)(x)
             np.testing.assert_allclose(found.raw[layer], alone.raw[layer], atol=1e-6)
         np.testing.assert_allclose(found.maps, pipeline(list(found.raw.values()), (6, 5)), atol=1e-4)
-    late = np.maximum(np.einsum("nkhw,jk->njhw", NET.map(x)[:, :, :, :4].reshape(5, 4, 3, 2, 2, 2).max((3, 5)), K[:, :, 0, 0]), 0)  # fmt: skip
+    pooled = NET.map(x)[:, :, :, :4].reshape(5, 4, 3, 2, 2, 2).max((3, 5))
+    late = np.maximum(np.einsum("nkhw,jk->njhw", pooled, K[:, :, 0, 0]), 0)
     raw = np.einsum("nk,nkhw->nhw", NET.H[ARBITRARY] / 6, late)
     found = Explainer(proto, layers=["map", "late"], target=ARBITRARY)(x)
     np.testing.assert_allclose(found.raw["late"], raw, atol=1e-5)
@@ -177,7 +180,6 @@ def test_a_target_that_is_not_there_is_said_before_anything_runs(target, said):
     assert said in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, raises=(IndexError, TypeError, ValueError), reason="a traceback instead of one line")
 @pytest.mark.parametrize("target", [[], 1.5, [None], "top²"])
 def test_a_target_that_is_none_is_one_clear_line(target):
     with pytest.raises(InputError):
@@ -236,7 +238,8 @@ def test_an_explainer_is_pickled_with_all_but_its_session(method):
     explainer = Explainer(NET.model(), method, target="Bird", labels=["cat", "bird", "dog"], progress=print, seed=3)
     copy = pickle.loads(pickle.dumps(explainer))  # noqa: S301 - our own bytes
     assert copy.progress is None
-    assert (copy.layers, copy.assumptions, copy.preprocess) == (explainer.layers, explainer.assumptions, explainer.preprocess)  # fmt: skip
+    for name in ("layers", "assumptions", "preprocess", "labels", "target"):
+        assert getattr(copy, name) == getattr(explainer, name)
     explainer.progress = None
     np.testing.assert_array_equal(copy(image(3)).maps, explainer(image(3)).maps)
 
@@ -265,7 +268,8 @@ def test_progress_counts_to_the_end():
     Explainer(NET.model(), "scorecam", batch=3, progress=lambda *s: seen.append(s))(image(2))
     assert seen == [("scoring masks", n, 8) for n in (3, 4, 7, 8)]
     seen.clear()
-    Explainer(NET.model(), preprocess=SMALL, batch=1, progress=lambda *s: seen.append(s)).images([np.zeros((4, 4, 3), np.uint8)] * 2)  # fmt: skip
+    explainer = Explainer(NET.model(), preprocess=SMALL, batch=1, progress=lambda *s: seen.append(s))
+    explainer.images([np.zeros((4, 4, 3), np.uint8)] * 2)
     assert seen == [("photos", 1, 2), ("photos", 2, 2)]
 
 
@@ -281,7 +285,9 @@ def test_an_empty_map_is_said():
     assert warning.startswith("sample 1: nothing in 'map' speaks for bird")
     assert ".raw" in warning
     found = Explainer(proto, target="top3", batch=1)(x)
-    empty = sorted((int(s), int(c)) for s, c, m in zip(found.samples, found.targets, found.maps, strict=True) if not m.any())
+    empty = sorted(
+        (int(s), int(c)) for s, c, m in zip(found.samples, found.targets, found.maps, strict=True) if not m.any()
+    )
     assert empty == [(0, 1), (1, 1), (2, 1)]
     assert [w.partition(":")[0] for w in found.warnings] == ["sample 0", "sample 1", "sample 2"]
     assert all("class 1" in w for w in found.warnings)
@@ -346,7 +352,8 @@ def test_labels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"a\nb\n", "2 labels for a score of 3 classes"), (b"\xff\xfe\x00", "not UTF-8"), (None, "No such file")]
+    ("content", "said"),
+    [(b"a\nb\n", "2 labels for a score of 3 classes"), (b"\xff\xfe\x00", "not UTF-8"), (None, "No such file")],
 )
 def test_labels_that_do_not_fit_are_one_clear_line(tmp_path, content, said):
     path = tmp_path / "labels.txt"
@@ -359,11 +366,13 @@ def test_labels_that_do_not_fit_are_one_clear_line(tmp_path, content, said):
 def test_what_was_assumed_is_said():
     explainer = Explainer(NET.model("f = Flatten(p) s = Gemm<transB = 1>(f, H, b) y = Softmax(s)"))
     said = "\n".join(explainer.assumptions)
-    for part in ("layer 'map'", "NCHW, grid 6×5", "score 's', before the softmax", "'imagenet' at 6×5 is a guess", "provider CPU"):  # fmt: skip
+    parts = ("layer 'map'", "NCHW, grid 6×5", "score 's', before the softmax", "'imagenet' at 6×5 is a guess")
+    for part in (*parts, "provider CPU"):
         assert part in said
     quiet = Explainer(NET.model(), layers="map", score="y", providers="cpu", preprocess=SMALL, labels=["a", "b", "c"])
     assert quiet.assumptions == []
-    assert (quiet.method.name, quiet.layers, quiet.score, quiet.provider) == ("gradcam", ("map",), "y", "CPUExecutionProvider")  # fmt: skip
+    assert (quiet.method.name, quiet.layers, quiet.score) == ("gradcam", ("map",), "y")
+    assert quiet.provider == "CPUExecutionProvider"
 
 
 # ----- inputs -----
@@ -413,13 +422,11 @@ def test_an_array_that_does_not_fit_is_one_clear_line(given, said):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="numpy's own error for lists of several lengths")
 def test_lists_of_several_lengths_are_one_clear_line():
     with pytest.raises(InputError):
         Explainer(NET.model())([[1.0, 2.0], [3.0]])
 
 
-@pytest.mark.xfail(strict=True, reason="taken, and overwritten without a word")
 def test_a_target_among_the_arrays_is_refused_or_obeyed():
     try:
         found = Explainer(NET.model())({"x": image(2), "cam/target": np.int64([1, 1])})
@@ -448,7 +455,6 @@ def test_a_wrong_choice_is_one_clear_line(options, said):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="lists have no ndim")
 def test_outputs_that_are_no_tensors_come_back_as_they_are():
     text = """net (float[N, 3, 6, 5] x) => (float[N, 4] y, seq(float[N, 4]) s) {
       c = Conv(x, W) p = GlobalAveragePool(c) y = Flatten(p) s = SequenceConstruct(y, y)
@@ -457,7 +463,6 @@ def test_outputs_that_are_no_tensors_come_back_as_they_are():
     assert len(found.outputs["s"]) == 2
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="scalars of several batches cannot be concatenated")
 def test_an_output_without_axes_survives_batches():
     text = """net (float[N, 3, 6, 5] x) => (float[N, 4] y, float t) {
       c = Conv(x, W) p = GlobalAveragePool(c) y = Flatten(p) t = ReduceMax<keepdims = 0>(y)
@@ -523,7 +528,7 @@ def test_photos_of_their_own_sizes():
     ("given", "said"),
     [
         ([], "Give a list of photos"),
-        ("cat.png", "Give a list of photos"),
+        ("cat.png", "Cannot read photo 'cat.png'"),
         (["none.png"], "Cannot read photo 'none.png'"),
         ([np.zeros((6, 5), np.uint8)], "A photo is an array"),
         ([np.zeros((6, 5, 3))], "A photo is an array"),
@@ -536,7 +541,6 @@ def test_a_photo_that_is_none_is_one_clear_line(given, said):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, raises=InputError, reason="presets are of three colours whatever the model takes")
 @pytest.mark.parametrize("preprocess", ["auto", "unit"])
 def test_a_model_of_one_channel_takes_photos(preprocess):
     text = "net (float[N, 1, 6, 5] x) => (float[N, 4] y) { map = Conv(x, W) p = GlobalAveragePool(map) y = Flatten(p) }"
@@ -544,7 +548,6 @@ def test_a_model_of_one_channel_takes_photos(preprocess):
     assert explainer.images(photos(1)).maps[0].shape == (12, 20)
 
 
-@pytest.mark.xfail(strict=True, reason="the first input is taken for the picture, the layer sees the second")
 def test_the_map_has_the_size_of_the_input_that_the_layer_sees():
     text = """net (float[N, 3, 4, 4] a, float[N, 3, 6, 5] b) => (float[N, 7] y) {
       map = Conv(b, W) p = GlobalAveragePool(map) q = GlobalAveragePool(a) h = Concat<axis = 1>(p, q) y = Flatten(h)
@@ -553,7 +556,6 @@ def test_the_map_has_the_size_of_the_input_that_the_layer_sees():
     assert explainer({"a": image(2, (3, 4, 4)), "b": image(2)}).maps.shape == (2, 6, 5)
 
 
-@pytest.mark.xfail(strict=True, reason="NaN in the maps, and no warning")
 def test_values_that_are_not_finite_are_said():
     found = Explainer(NET.model(), preprocess=SMALL)(np.full((1, 3, 6, 5), np.nan, np.float32))
     assert np.isfinite(found.maps).all()
@@ -561,7 +563,9 @@ def test_values_that_are_not_finite_are_said():
 
 
 def test_a_model_that_takes_no_pictures_takes_no_photos():
-    proto = model("net (float[N, 3, 9] x) => (float[N, 3] y) { map = Exp(x) y = ReduceMean<axes = [2], keepdims = 0>(map) }")
+    proto = model(
+        "net (float[N, 3, 9] x) => (float[N, 3] y) { map = Exp(x) y = ReduceMean<axes = [2], keepdims = 0>(map) }"
+    )
     explainer = Explainer(proto)
     assert explainer.preprocess is None
     with pytest.raises((InputError, ModelError), match="image input is not known"):
@@ -586,7 +590,11 @@ def test_save_writes_what_it_says(tmp_path):
             np.testing.assert_array_equal(arrays["raw/map"], found.raw["map"][i])
         record = json.loads(written[4 * i + 3].read_text(encoding="utf-8"))
         assert (record["method"], record["layers"], record["score"], record["photo"]) == ("gradcam", ["map"], "y", None)
-        assert (record["size"], record["version"], record["warnings"]) == (list(photo.shape[:2]), onnxcam.__version__, [])
+        assert (record["size"], record["version"], record["warnings"]) == (
+            list(photo.shape[:2]),
+            onnxcam.__version__,
+            [],
+        )
         (row,) = record["rows"]
         assert (row["class"], row["label"]) == (i, ["cat", "bird"][i])
         assert row["score"] == pytest.approx(float(found.scores[i]))

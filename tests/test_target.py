@@ -8,11 +8,11 @@ import onnxcam
 from onnxcam.errors import InputError
 from onnxcam.inspection import Score
 from onnxcam.target import class_index, ranked, top_k, totals
-from tests.builders import model, retyped, run
+from tests.builders import Net, model, retyped, run
 
 
 def seeds(scores: np.ndarray, targets: list[int] | None = None, *, end: str = "", opset: int = 17) -> np.ndarray:
-    """What `one_hot` makes of scores (N, C): the gradient of a model whose scores are the means of its input's planes."""
+    """What `one_hot` makes of scores (N, C): the gradient of a model whose scores are the means of its planes."""
     scores = np.asarray(scores)
     classes, single = scores.shape[1], {"": f"N, {scores.shape[1]}", "wide": f"N, {scores.shape[1]}, 1, 1"}[end]
     last = "y = Identity(p)" if end else "y = Flatten(p)"
@@ -54,7 +54,9 @@ def test_one_class_for_all_or_one_for_each():
 
 def test_scores_that_are_close_or_far_apart():
     up = np.nextafter
-    close = np.float32([[1, up(np.float32(1), 2), 1], [1e4, 1e4, up(np.float32(1e4), 2e4)], [-1, up(np.float32(-1), 0), -1]])
+    close = np.float32(
+        [[1, up(np.float32(1), 2), 1], [1e4, 1e4, up(np.float32(1e4), 2e4)], [-1, up(np.float32(-1), 0), -1]]
+    )
     np.testing.assert_array_equal(seeds(close), hot([1, 2, 1], 3))
     far = np.float32([[-3e37, 3e37, 0], [1e-20, 2e-20, 0], [-np.inf, -5, -7], [0, 0, -np.inf]])
     np.testing.assert_array_equal(seeds(far), hot([1, 1, 1, 0], 3))
@@ -88,7 +90,10 @@ def test_a_single_score_is_its_own_class():
 
 
 def test_a_score_of_a_batch_without_an_axis_for_it():
-    proto = model("net (float[1, 3, 2, 2] x) => (float[3] y) { map = Mul(x, one) p = GlobalAveragePool(map) y = Reshape(p, r) }", one=np.float64(1), r=np.int64([3]))  # fmt: skip
+    text = """net (float[1, 3, 2, 2] x) => (float[3] y) {
+      map = Mul(x, one) p = GlobalAveragePool(map) y = Reshape(p, r)
+    }"""
+    proto = model(text, one=np.float64(1), r=np.int64([3]))
     x = np.float32([1, 4, 2])[None, :, None, None] * np.ones((1, 1, 2, 2), np.float32)
     for target, expected in ((None, 1), (2, 2)):
         found = run(onnxcam.convert(proto, layers="map", target=target), {"x": x})["cam/gradient/map"]
@@ -100,7 +105,8 @@ def test_a_score_of_a_batch_without_an_axis_for_it():
 def test_places_of_a_dense_score_are_summed():
     """Segmentation: the class with the largest sum is the top one, and all of its places are seeded."""
     x = np.float32([[[[9, -9], [0, 0]], [[1, 1], [1, 1]]], [[[0, 0], [0, 1]], [[0, 0.5], [0, 0]]]])
-    proto = model("net (float[N, 2, 2, 2] x) => (float[N, 2, 2, 2] y) { map = Mul(x, one) y = Mul(map, two) }", one=np.float64(1), two=np.float64(2))  # fmt: skip
+    text = "net (float[N, 2, 2, 2] x) => (float[N, 2, 2, 2] y) { map = Mul(x, one) y = Mul(map, two) }"
+    proto = model(text, one=np.float64(1), two=np.float64(2))
     extended = onnxcam.convert(proto, layers="map")
     for target, classes in ((-1, [1, 0]), (0, [0, 0])):
         found = run(extended, {"x": x, "cam/target": np.int64([target])})["cam/gradient/map"]
@@ -114,7 +120,18 @@ SCORE = Score("logits", "logits", ("N", 4), None)
 
 @pytest.mark.parametrize(
     ("target", "index"),
-    [(0, 0), (-1, -1), ("2", 2), ("-1", -1), ("+1", 1), ("tench", 0), ("EGYPTIAN CAT", 1), ("Espresso", 3), ("3", 2), (np.int64(3), 3)],  # fmt: skip
+    [
+        (0, 0),
+        (-1, -1),
+        ("2", 2),
+        ("-1", -1),
+        ("+1", 1),
+        ("tench", 0),
+        ("EGYPTIAN CAT", 1),
+        ("Espresso", 3),
+        ("3", 2),
+        (np.int64(3), 3),
+    ],
 )
 def test_a_class_is_an_index_or_a_name_in_any_case(target, index):
     assert class_index(target, SCORE, LABELS) == index
@@ -145,6 +162,11 @@ def test_what_looks_like_a_number_and_is_none(target):
         class_index(target, SCORE, LABELS)
 
 
+def test_a_name_that_two_classes_share_is_not_guessed():
+    with pytest.raises(InputError, match="134"):
+        class_index("crane", Score("s", "s", ("N", 1000), None), (*["-"] * 134, "crane", *["-"] * 382, "crane"))
+
+
 def test_without_names_a_name_says_what_is_missing():
     with pytest.raises(InputError, match="brings no class names"):
         class_index("cat", SCORE, None)
@@ -169,15 +191,23 @@ def test_ranks_are_those_of_a_stable_sort():
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("top5", 5), ("Top1", 1), ("top-3", 3), ("TOP 12", 12), ("top", None), ("top0", None), ("stop5", None), ("top5x", None), ("5", None)],  # fmt: skip
+    [
+        ("top5", 5),
+        ("Top1", 1),
+        ("top-3", 3),
+        ("TOP 12", 12),
+        ("top", None),
+        ("top0", None),
+        ("stop5", None),
+        ("top5x", None),
+        ("5", None),
+    ],
 )
 def test_top_k(text, count):
     assert top_k(text) == count
 
 
 def test_the_graph_uses_no_operator_that_providers_lack():
-    extended = onnxcam.convert(
-        model("net (float[N, 3, 2, 2] x) => (float[N, 3] y) { map = Mul(x, one) p = GlobalAveragePool(map) y = Flatten(p) }", one=np.float64(1))  # fmt: skip
-    )
+    extended = onnxcam.convert(Net().model())
     assert not {n.op_type for n in extended.graph.node} & {"ArgMax", "OneHot", "Equal", "Where", "TopK", "Greater"}
     onnx.checker.check_model(extended, full_check=True)

@@ -14,12 +14,12 @@ from onnx import helper, numpy_helper
 
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.forward import Node
-from onnxcam.grad.registry import Rule
+from onnxcam.grad.registry import Joint, Rule
 from onnxcam.grad.tensor import RENAMED, Tape, Value, schema_of
 
 
 @lru_cache(maxsize=1024)
-def _parameters(rule: Rule) -> tuple[tuple[str, ...], frozenset[str]]:
+def _parameters(rule: Rule | Joint) -> tuple[tuple[str, ...], frozenset[str]]:
     """Names of a rule's parameters by position, and of its keyword-only ones."""
     given = inspect.signature(rule).parameters.values()
     ordinary = tuple(p.name for p in given if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
@@ -28,10 +28,10 @@ def _parameters(rule: Rule) -> tuple[tuple[str, ...], frozenset[str]]:
 
 def inputs(node: Node, tape: Tape) -> list[Value | None]:
     """The node's inputs as values; None for one that is left out."""
-    return [tape.value(name) if name else None for name in node.inputs]
+    return [tape.read(name) if name else None for name in node.inputs]
 
 
-def attributes(node: Node, rule: Rule, tape: Tape) -> dict[str, object]:
+def attributes(node: Node, rule: Rule | Joint, tape: Tape) -> dict[str, object]:
     """Keyword arguments of `rule` for `node`. Raises UnsupportedGradient for an attribute that it would ignore."""
     ordinary, keywords = _parameters(rule)
     result: dict[str, object] = {}
@@ -82,7 +82,7 @@ def _as_value(value: object, node: Node, tape: Tape) -> Value:
     if isinstance(value, onnx.TensorProto):
         return tape.constant(numpy_helper.to_array(value), value.data_type)
     array = np.asarray(value)
-    dtype = tape.value(node.inputs[0]).dtype if array.dtype.kind == "f" else onnx.TensorProto.INT64
+    dtype = tape.read(node.inputs[0]).dtype if array.dtype.kind == "f" else onnx.TensorProto.INT64
     return tape.constant(array, dtype)
 
 

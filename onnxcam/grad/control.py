@@ -1,99 +1,91 @@
-"""If, Loop and Scan as the graph around them sees them: the types of what they return, and an If that is decided.
+"""The gradient of an If, and how the walk over a subgraph becomes a subgraph of new nodes.
 
-A symbol of a subgraph's own says nothing outside: two subgraphs may use one name for different lengths. Only those
-that came in by a type are let out again.
+The gradient is an If on the same condition, whose branches pull back through the branch that was taken. They compute
+inside what that branch computed, since nothing of it is visible outside.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import onnx
-from onnx import TensorProto, helper
+import onnx_graphsurgeon as gs
+from onnx import helper
 
-from onnxcam.grad.body import Body, close
-from onnxcam.grad.infer import Dim, Shape, Type
+from onnxcam.grad.forward import Forward
+from onnxcam.grad.infer import Type
+from onnxcam.grad.prepare import prepare
+from onnxcam.grad.registry import joint
+from onnxcam.grad.reverse import accumulate
+from onnxcam.grad.shapes import zeros_like
+from onnxcam.grad.subgraph import Body, enter, prune
+from onnxcam.grad.tensor import Tape, Value
 
-if TYPE_CHECKING:
-    from onnxcam.grad.forward import Forward
-
-CONTROL = frozenset({"If", "Loop", "Scan"})
-
-
-@dataclass(frozen=True)
-class Inside:
-    """A subgraph and what is known of its tensors."""
-
-    body: Body
-    forward: "Forward"
-
-    def output(self, index: int) -> Type | None:
-        """Type of an output; None where it is no tensor, or its operator is unknown."""
-        name = self.body.outputs[index]
-        return self.forward.type(name) if self.forward.has_type(name) else None
+Gradients = Sequence[Value | None]
 
 
-def enter(graph: onnx.GraphProto, scope: str, inputs: Sequence[Type | None], forward: "Forward") -> Inside:
-    """Read a subgraph whose formal inputs have given types."""
-    body = close(graph, scope, inputs, forward)
-    return Inside(body, type(forward)(body.model, forward.folder))
+def if_(
+    g: Gradients,
+    y: Gradients,
+    wanted: Sequence[int],
+    cond: Value,
+    *captured: Value,
+    then_branch: onnx.GraphProto,
+    else_branch: onnx.GraphProto,
+) -> list[Value]:
+    """An If on the same condition; a branch that does not read a tensor returns zeros for it."""
+    xs = [captured[i - 1] for i in wanted]
+    scope = cond.tape.fresh("If")
+    branches = {
+        "then_branch": _branch(then_branch, f"{scope}/then", g, xs),
+        "else_branch": _branch(else_branch, f"{scope}/else", g, xs),
+    }
+    names = [f"{scope}/gradient_{i}" for i in wanted]
+    return write(cond.tape, helper.make_node("If", [cond.name], names, scope, **branches), [x.type for x in xs])
 
 
-def enter_loop(
-    graph: onnx.GraphProto, scope: str, states: Sequence[Type | None], streams: Sequence[Type | None], forward: "Forward"
-) -> Inside:
-    """Read the body of a Loop or Scan: states whose shape changes get symbols until nothing changes any more.
-
-    A Loop is known by its two more inputs, iteration number and condition.
-    """
-    head = len(graph.input) - len(states) - len(streams)
-    counters: list[Type | None] = [
-        Type.of(v.type, v.name) or Type(t, ()) for v, t in zip(graph.input, (TensorProto.INT64, TensorProto.BOOL)[:head])
-    ]
-    while True:
-        inside = enter(graph, scope, [*counters, *states, *streams], forward)
-        made = [inside.output(i) for i in range(head // 2, head // 2 + len(states))]
-        common = [_common(a, b, f"{scope}/state_{i}") for i, (a, b) in enumerate(zip(states, made, strict=True))]
-        if common == list(states):
-            return inside
-        states = common
+def _branch(graph: onnx.GraphProto, scope: str, g: Gradients, xs: Sequence[Value]) -> onnx.GraphProto:
+    inside = enter(graph, scope, [], graph_of(xs[0]))
+    tape = Tape(inside.graph, scope)
+    prepare(inside.graph, tape, keep=inside.body.outputs)
+    seeds = {o: tape.input(v.name, v.type) for o, v in zip(inside.body.outputs, g, strict=True) if v is not None}
+    names = [inside.body.captured.get(x.name, "") for x in xs]
+    found = accumulate(inside.graph, tape, seeds, [n for n in names if n])
+    gradients = [found.get(n) or zeros_like(tape.input(x.name, x.type)) for n, x in zip(names, xs, strict=True)]
+    return subgraph(inside.body, tape, [], [tape.rename(v, tape.fresh("gradient")) for v in gradients])[0]
 
 
-def types(node: onnx.NodeProto, forward: "Forward") -> dict[str, Type]:
-    """Types of the outputs of an If, Loop or Scan."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    given = [forward.type(i) if i and forward.has_type(i) else None for i in node.input]
-    scope = node.output[0]
-    if node.op_type == "If":
-        condition = forward.constant(node.input[0])
-        branches = [
-            enter(attributes[name], f"{scope}/{name}", [], forward)
-            for chosen, name in ((True, "then_branch"), (False, "else_branch"))
-            if condition is None or bool(condition.any()) == chosen
-        ]
-        results = []
-        for i, name in enumerate(node.output):
-            first, last = branches[0].output(i), branches[-1].output(i)
-            results.append(_common(first, last, name) if first and last else None)
-    elif node.op_type == "Loop":
-        states = given[2:]
-        inside = enter_loop(attributes["body"], scope, states, [], forward)
-        results = [
-            *(_common(a, inside.output(1 + i), node.output[i]) for i, a in enumerate(states)),
-            *(_stacked(inside.output(1 + i), 0, f"{scope}/trips") for i in range(len(states), len(node.output))),
-        ]
-    else:
-        m = attributes["num_scan_inputs"]
-        states, streams = given[: len(given) - m], given[len(given) - m :]
-        axes = attributes.get("scan_input_axes") or [0] * m
-        lengths = [s.shape[a] for s, a in zip(streams, axes, strict=True) if s and s.shape]
-        inside = enter_loop(attributes["body"], scope, states, [_slice(s, a) for s, a in zip(streams, axes)], forward)
-        along = attributes.get("scan_output_axes") or [0] * (len(node.output) - len(states))
-        length = next((d for d in lengths if isinstance(d, int)), lengths[0] if lengths else f"{scope}/trips")
-        results = [
-            *(inside.output(i) for i in range(len(states))),
-            *(_stacked(inside.output(len(states) + i), a, length) for i, a in enumerate(along)),
-        ]
-    known = {d for t in (*given, *(forward.type(n) for n in _taken(node, forward))) if t and t.shape for d in t.shape}
-    known |= {f"{scope}/trips"}
-    return {n: _let_out(t, n, known) for n, t in zip(node.output, results, strict=True) if n and t}
+joint("If", if_)
+
+
+def graph_of(x: Value) -> Forward:
+    """The graph that a value's tape extends."""
+    return cast("Forward", x.tape.graph)
+
+
+def subgraph(
+    body: Body, tape: Tape, inputs: Iterable[Value], outputs: Iterable[Value], before: Sequence[onnx.NodeProto] = ()
+) -> tuple[onnx.GraphProto, set[str]]:
+    """The graph from `inputs` to `outputs`: nodes `before`, those of a body, those of the tape; and all it reads."""
+    made = list(outputs)
+    tail = gs.export_onnx(gs.Graph(list(tape.nodes), [], tape.tensors(made)), do_type_check=False).graph
+    inside = body.model.graph
+    graph = helper.make_graph(
+        [*before, *inside.node, *tail.node],
+        body.scope,
+        [_declared(v.name, v.type) for v in inputs],
+        [_declared(v.name, v.type) for v in made],
+        [*inside.initializer, *tail.initializer],
+    )
+    return graph, prune(graph)
+
+
+def _declared(name: str, type_: Type) -> onnx.ValueInfoProto:
+    """A formal input or output: its numbers, and no symbols, which may stand for another length in each iteration."""
+    shape = None if type_.shape is None else [d if isinstance(d, int) else None for d in type_.shape]
+    return helper.make_tensor_value_info(name, type_.dtype, shape)
+
+
+def write(tape: Tape, node: onnx.NodeProto, types: Sequence[Type]) -> list[Value]:
+    """Write a node with subgraphs, whose outputs are of given types."""
+    tape.copy(node, dict(zip(node.output, types, strict=True)))
+    return [Value(n, t, tape) for n, t in zip(node.output, types, strict=True)]

@@ -14,7 +14,10 @@ from onnx import defs, helper, inliner, numpy_helper, shape_inference
 from onnxcam.grad.bind import with_defaults
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Type
+from onnxcam.grad.lowering import WALK
+from onnxcam.grad.nested import chosen
 from onnxcam.grad.registry import find
+from onnxcam.grad.subgraph import rename
 from onnxcam.grad.tensor import SMALL, Tape, schema_of
 
 _DOMAIN = "onnxcam.body"  # the inliner expands local functions most faithfully: a specification's body becomes one
@@ -22,13 +25,11 @@ _DOMAIN = "onnxcam.body"  # the inliner expands local functions most faithfully:
 
 def expand(node: Node, forward: Forward, tape: Tape) -> list[Node]:
     """The nodes that `node` stands for; itself where it has a rule, or no body."""
-    if find(node.op, node.domain, node.version) is not None:
-        return [node]
-    function = forward.functions.get((node.domain, node.op)) or _specified(node, forward)
-    if function is None:
+    opened = _opened(node, forward, tape)
+    if opened is None:
         return [node]
     result: list[Node] = []
-    body, types = _inline(node, function, forward, tape)
+    body, types = opened
     for proto in body:
         inner = Node.of(proto, forward.opsets)
         forward.learn(proto, inner, types)
@@ -37,6 +38,19 @@ def expand(node: Node, forward: Forward, tape: Tape) -> list[Node]:
             tape.copy(proto, {o: forward.type(o) for o in inner.outputs if o})
         result += expand(inner, forward, tape)
     return result
+
+
+def _opened(
+    node: Node, forward: Forward, tape: Tape
+) -> tuple[list[onnx.NodeProto], Mapping[str, Type]] | None:
+    """What is inside an If whose condition is constant, or an operator that is a function of others."""
+    if node.op == "If" and not node.domain:
+        return chosen(node.inputs[0], node.attributes, node.outputs, tape.fresh("If"), forward)
+    if find(node.op, node.domain, node.version) is not None:
+        return None
+    own = forward.functions.get((node.domain, node.op))
+    function = own or forward.lowered(node) or _specified(node, forward)
+    return None if function is None else _inline(node, function, forward, tape)
 
 
 def _specified(node: Node, forward: Forward) -> onnx.FunctionProto | None:
@@ -88,24 +102,14 @@ def _inline(
         [helper.make_empty_tensor_value_info(o) for o in node.outputs if o],
         [numpy_helper.from_array(c, i) for i, c in constants.items()],
     )
-    opsets = [helper.make_opsetid(d, v) for d, v in {**forward.opsets, _DOMAIN: 1}.items()]
+    opsets = [helper.make_opsetid(d, v) for d, v in {**forward.opsets, WALK: 1, _DOMAIN: 1}.items()]
     model = helper.make_model(graph, opset_imports=opsets, functions=[body, *forward.functions.values()], ir_version=10)
     inlined = inliner.inline_selected_functions(model, [(_DOMAIN, node.op)])
     own = {n: tape.fresh(n) for inner in inlined.graph.node for n in inner.output if n and n not in node.outputs}
     for inner in inlined.graph.node:
-        _rename(inner, own)
+        rename(inner, own)
         inner.name = tape.fresh(inner.name or inner.op_type)
     typed = shape_inference.infer_shapes(inlined, data_prop=True).graph
     types = {v.name: t for v in (*typed.value_info, *typed.output) if (t := Type.of(v.type, v.name))}
     return list(inlined.graph.node), types
 
-
-def _rename(node: onnx.NodeProto, own: Mapping[str, str]) -> None:
-    """Give tensors new names, those that a subgraph captures too."""
-    node.input[:] = [own.get(n, n) for n in node.input]
-    node.output[:] = [own.get(n, n) for n in node.output]
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            inside = {i.name for i in graph.input} | {o for n in graph.node for o in n.output}
-            for inner in graph.node:
-                _rename(inner, {k: v for k, v in own.items() if k not in inside})

@@ -14,7 +14,10 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 from onnxcam.errors import ModelError
-from onnxcam.grad.infer import Type, infer
+from onnxcam.grad import nested, sizes
+from onnxcam.grad.infer import Type, broadcast, infer
+from onnxcam.grad.lowering import Use, lowered, types_of
+from onnxcam.grad.subgraph import captured
 from onnxcam.grad.tensor import SMALL, schema_of
 
 _UNFOLDED = frozenset(
@@ -24,7 +27,10 @@ _UNFOLDED = frozenset(
 
 @dataclass(frozen=True)
 class Node:
-    """One operator of the graph, attributes as Python values; `domain` "" is ONNX's own."""
+    """One operator of the graph, attributes as Python values; `domain` "" is ONNX's own.
+
+    What its subgraphs read from outside comes last among its inputs.
+    """
 
     op: str
     name: str
@@ -42,7 +48,7 @@ class Node:
         return cls(
             proto.op_type,
             proto.name,
-            tuple(proto.input),
+            (*proto.input, *captured(proto)),
             tuple(proto.output),
             attributes,
             domain,
@@ -69,8 +75,10 @@ class Forward:
         self.nodes = [Node.of(n, self.opsets) for n in graph.node]
         self.functions = {(f.domain, f.name): f for f in model.functions}
         self._folded: dict[str, npt.NDArray[np.generic]] = {}
+        self._sizes: dict[str, sizes.Vector] = {}
         self._types: dict[str, Type] = {i.name: t for i in graph.input if (t := Type.of(i.type, i.name))}
         self._types |= {t.name: Type(t.data_type, tuple(t.dims)) for t in graph.initializer}
+        self._types |= {t.values.name: Type(t.values.data_type, tuple(t.dims)) for t in graph.sparse_initializer}
         self._names = {n.name for n in graph.node} | set(self._types) | {o for n in graph.node for o in n.output}
         self._check_order()
         self._read_types(model)
@@ -115,15 +123,61 @@ class Forward:
         """Work out types and constant values of a node's outputs; `declared` is what else is known of them."""
         self._fold(proto, node)
         found = self._infer(proto, node)
+        self._follow_sizes(node, found)
         for name in filter(None, node.outputs):
             self._names.add(name)
             type_ = _sharper(found.get(name), declared.get(name))
             if type_ is not None:
                 self._types[name] = type_
 
+    def _follow_sizes(self, node: Node, found: dict[str, Type]) -> None:
+        """Follow vectors computed from shapes, and use them where a shape is read from one."""
+        if node.domain or not node.outputs or not node.inputs:
+            return
+        name, x = node.outputs[0], self._types.get(node.inputs[0])
+        known = [self._sizes_of(i) for i in node.inputs]
+        resized = node.op == "Resize" and len(known) == 4 and not {"axes", "keep_aspect_ratio_policy"} & {*node.attributes}
+        if node.op in ("Reshape", "Expand", "ConstantOfShape") or resized:
+            target = known[-1]
+            dtype = found[name].dtype if name in found else x.dtype if x else None
+            if target is None or dtype is None or (name in found and found[name].is_static):
+                return
+            if node.op == "Reshape" and x is not None and x.shape is not None:
+                found[name] = Type(dtype, sizes.reshaped(x.shape, target, name, bool(node.attributes.get("allowzero"))))
+            elif node.op in ("ConstantOfShape", "Resize"):
+                found[name] = Type(dtype, target)
+            elif x is not None and x.shape is not None and (wide := broadcast([x.shape, target])) is not None:
+                found[name] = Type(dtype, wide)
+            return
+        if node.op == "Concat":
+            result = sizes.join(known)
+        else:
+            result = sizes.follow(node.op, node.attributes, x, lambda i: known[i] if i < len(known) else None)
+        if result is None or name in self._folded:
+            return
+        self._sizes[name] = result
+        rank = len(found[name].shape or ()) if name in found and found[name].shape is not None else 1
+        if all(isinstance(d, int) for d in result):
+            self._folded[name] = np.asarray(result, np.int64).reshape((-1,) if rank else ())
+
+    def _sizes_of(self, name: str) -> sizes.Vector | None:
+        if name in self._sizes or not name:
+            return self._sizes.get(name)
+        value = self.constant(name, 64)
+        return None if value is None else sizes.vector(value)
+
+    def inside(self, model: onnx.ModelProto) -> "Forward":
+        """A graph inside this one, read as a model of its own."""
+        return Forward(model, self.folder)
+
     def add(self, name: str, type_: Type) -> None:
         """Make a tensor that was written on top of the graph known to the walk."""
         self._types[name] = type_
+
+    def lowered(self, node: Node) -> onnx.FunctionProto | None:
+        """The function that an operator of a runtime is; None where no lowering is known."""
+        types = tuple(self._types.get(i) for i in node.inputs)
+        return lowered(node.op, node.domain, Use(node.inputs, node.outputs, types, node.attributes, self.opsets[""]))
 
     def producers(self) -> dict[str, Node]:
         """The node that makes each tensor."""
@@ -156,14 +210,21 @@ class Forward:
             self.learn(proto, node, declared)
 
     def _infer(self, proto: onnx.NodeProto, node: Node) -> dict[str, Type]:
-        if not node.version or (node.domain, node.op) in self.functions or any(a.g.node for a in proto.attribute):
+        if not node.version or (node.domain, node.op) in self.functions:
+            return {}
+        if node.op in nested.OPERATORS and not node.domain:
+            return nested.types(proto, self)
+        if any(i and i not in self._types for i in proto.input):
             return {}
         types = {i: self._types[i] for i in node.inputs if i in self._types}
         data = {i: numpy_helper.from_array(c, i) for i in types if (c := self.constant(i, SMALL)) is not None}
         try:
             return infer(proto, schema_of(node.op, node.domain, node.version), self.opsets, types, data)
-        except (onnx.defs.SchemaError, shape_inference.InferenceError):
-            return {}  # an operator outside the standard, or misused: whoever needs its type says so
+        except onnx.defs.SchemaError:
+            function = self.lowered(node)
+            return {} if function is None else types_of(proto, function, self.opsets, types, data)
+        except shape_inference.InferenceError:
+            return {}  # misused: whoever needs its type says so
 
     def _stand_in(self, node: Node, position: int) -> npt.NDArray[np.generic] | None:
         """An operand's value, or one of its type where the operator reads nothing else of it."""
@@ -179,7 +240,7 @@ class Forward:
 
     def _fold(self, proto: onnx.NodeProto, node: Node) -> None:
         """Compute a small node whose inputs are all constant, and Shape of a static tensor."""
-        if node.domain or node.op in _UNFOLDED or any(a.g.node for a in proto.attribute):
+        if node.domain or node.op in _UNFOLDED or any(a.HasField("g") for a in proto.attribute):
             return
         if node.op == "Constant" and "value" in node.attributes:
             self._folded[node.outputs[0]] = self._array(proto.attribute[0].t)

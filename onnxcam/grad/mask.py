@@ -25,14 +25,27 @@ def step(x: Value) -> Value:
     return _ramp(x, _SLOPES.get(x.dtype, 2.0**100), 0.0)
 
 
-def within(x: Value, low: float | None, high: float | None) -> Value:
+def within(x: Value, low: "float | Value | None", high: "float | Value | None") -> Value:
     """1 where low < x < high, 0 elsewhere; None is unbounded, on one side at most."""
-    slope = _SLOPES.get(x.dtype, 2.0**100)
-    if x.dtype == onnx.TensorProto.FLOAT16:  # a bound times the slope must not overflow
-        slope = 2.0 ** (15 - max(0, math.frexp(max(abs(low or 0), abs(high or 0)))[1]))
-    masks = [] if low is None else [_ramp(x, slope, -low * slope)]
-    masks += [] if high is None else [_ramp(x, -slope, high * slope)]
+    masks = [_above(x, low)] if low is not None else []
+    masks += [_below(x, high)] if high is not None else []
     return masks[0] if len(masks) == 1 else masks[0] * masks[1]
+
+
+def _above(x: Value, low: "float | Value") -> Value:
+    slope = _slope(x, low)
+    return step(x - low) if isinstance(low, Value) else _ramp(x, slope, -low * slope)
+
+
+def _below(x: Value, high: "float | Value") -> Value:
+    slope = _slope(x, high)
+    return step(high - x) if isinstance(high, Value) else _ramp(x, -slope, high * slope)
+
+
+def _slope(x: Value, bound: "float | Value") -> float:
+    """The steepest slope whose product with the bound is a number of the type."""
+    room = 0 if isinstance(bound, Value) else max(0, math.frexp(bound)[1])
+    return _SLOPES.get(x.dtype, 2.0**100) * 2.0 ** -(room if x.dtype == onnx.TensorProto.FLOAT16 else 0)
 
 
 def _ramp(x: Value, slope: float, offset: float) -> Value:

@@ -11,6 +11,7 @@ from onnxcam.grad.expand import expand
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Type
 from onnxcam.grad.mask import LOWEST
+from onnxcam.grad.quantized import join
 from onnxcam.grad.shapes import INT64, sizes
 from onnxcam.grad.tensor import Tape, op
 from onnxcam.grad.window import Window
@@ -20,8 +21,9 @@ Rewrite = Callable[[Node, Forward, Tape], list[Node]]
 
 def prepare(forward: Forward, tape: Tape, keep: Sequence[str] = ()) -> None:
     """Rewrite `forward.nodes` in place; tensors named in `keep` stay visible to the walk."""
-    for rewrite in (expand, _explicit_pads):
-        forward.nodes = [new for node in forward.nodes for new in rewrite(node, forward, tape)]
+    forward.nodes = [new for node in forward.nodes for new in expand(node, forward, tape)]
+    join(forward, tape, keep[:1])
+    forward.nodes = [new for node in forward.nodes for new in _explicit_pads(node, forward, tape)]
     _robust_softmax(forward)
     _fuse_gates(forward, set(keep) | set(forward.outputs))
 

@@ -6,13 +6,14 @@ Three spellings, three meanings: a rule; STOP, mathematically none; absent, not 
 asked for. An attribute that a rule does not name must be at its default, so that none is ever ignored in silence.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from onnxcam.grad.tensor import Value
 
 Rule = Callable[..., Value]
+Joint = Callable[..., Sequence[Value]]
 
 
 class Stop:
@@ -30,7 +31,8 @@ class Row:
     """How one operator is differentiated, for models of opset `since` ≤ version < `until`.
 
     `elementwise` rules return something shaped like the output, which the walk sums to the input's shape; `variadic`
-    is one rule `(g, y, index, *inputs)` for every input; `many` hands tuples of all outputs as `g` and `y`.
+    is one rule `(g, y, index, *inputs)` for every input; `many` hands tuples of all outputs as `g` and `y`; `joint` is
+    one rule `(g, y, wanted, *inputs)` that returns the gradients of all the inputs at the places `wanted`.
     """
 
     rules: tuple[Rule | Stop, ...]
@@ -39,6 +41,7 @@ class Row:
     elementwise: bool = False
     variadic: Rule | None = None
     many: bool = False
+    joint: Joint | None = None
 
     def rule(self, index: int) -> Rule | Stop | None:
         """The rule for one input; None where there is none."""
@@ -65,6 +68,11 @@ def elementwise(op: str, *rules: Rule | Stop, domain: str = "", since: int = 1, 
 def variadic(op: str, rule: Rule, *, elementwise: bool = False) -> None:
     """Register one rule `(g, y, index, *inputs, **attributes)` for all inputs of a variadic operator."""
     _TABLE.setdefault(("", op), []).append(Row((), elementwise=elementwise, variadic=rule))
+
+
+def joint(op: str, rule: Joint, *, since: int = 1) -> None:
+    """Register one rule `(g, y, wanted, *inputs, **attributes)` for all inputs at once: control flow runs once."""
+    _TABLE.setdefault(("", op), []).append(Row((), since=since, joint=rule))
 
 
 def find(op: str, domain: str, version: int) -> Row | None:

@@ -4,7 +4,7 @@ It knows no operator. For each node from last to first it asks the registry for 
 path to a tensor asked for, and adds up what the rules return. Every gradient has exactly its tensor's shape and type.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from onnxcam.errors import ModelError, UnsupportedGradient
@@ -21,27 +21,32 @@ def pullback(forward: Forward, tape: Tape, of: str, seed: Value, wrt: Sequence[s
     `seed` has the shape and type of `of`. Raises UnsupportedGradient naming every operator on the way that has no
     rule, and ModelError where `of` does not depend on one of `wrt`.
     """
-    reached = _reached(forward, wrt)
-    path = _path(forward, of, reached)
-    refuse_missing(forward, of, wrt)
+    found = accumulate(forward, tape, {of: seed}, wrt)
     for name in wrt:
-        if name != of and not any(name in node.inputs for node in path):
+        if name not in found:
             raise ModelError(f"'{of}' does not depend on '{name}' by any path that a gradient can follow.")
-    gradients: dict[str, list[Value]] = {of: [seed]}
-    for node in reversed(path):
+    return found
+
+
+def accumulate(forward: Forward, tape: Tape, seeds: Mapping[str, Value], wrt: Sequence[str]) -> dict[str, Value]:
+    """The same from several tensors at once; one of `wrt` on which none of them depends is left out."""
+    refuse_missing(forward, list(seeds), wrt)
+    reached = reachable(forward, wrt)
+    gradients = {of: [seed] for of, seed in seeds.items()}
+    for node in reversed(_path(forward, seeds, reached)):
         g = [_total(gradients, o) for o in node.outputs]
         if any(v is not None for v in g):
             _pull(forward, tape, node, g, reached, gradients)
-    return {name: cast("Value", _total(gradients, name)) for name in wrt}
+    return {name: total for name in wrt if (total := _total(gradients, name)) is not None}
 
 
-def missing(forward: Forward, of: str, wrt: Sequence[str]) -> list[Node]:
+def missing(forward: Forward, of: str | Sequence[str], wrt: Sequence[str]) -> list[Node]:
     """The nodes between `wrt` and `of` that have no rule, first to last."""
-    reached = _reached(forward, wrt)
-    return [n for n in _path(forward, of, reached) if not _has_rules(n, reached)]
+    reached = reachable(forward, wrt)
+    return [n for n in _path(forward, [of] if isinstance(of, str) else of, reached) if not _has_rules(n, reached)]
 
 
-def refuse_missing(forward: Forward, of: str, wrt: Sequence[str]) -> None:
+def refuse_missing(forward: Forward, of: str | Sequence[str], wrt: Sequence[str]) -> None:
     """Raise UnsupportedGradient where there are such nodes, naming all of them."""
     if lost := missing(forward, of, wrt):
         raise UnsupportedGradient(f"No gradient for {', '.join(map(str, lost))}.")
@@ -57,19 +62,22 @@ def _pull(
 ) -> None:
     row = cast("Row", find(node.op, node.domain, node.version))
     inputs = bind.inputs(node, tape)
-    outputs = [tape.value(o) if o else None for o in node.outputs]
-    for index, (name, x) in enumerate(zip(node.inputs, inputs, strict=True)):
-        rule = row.rule(index)
-        if name not in reached or x is None or isinstance(rule, Stop) or rule is None:
-            continue
-        try:
-            result = _apply(row, rule, index, node, g, outputs, inputs, tape)
-        except UnsupportedGradient as error:
-            raise UnsupportedGradient(str(error) if str(node) in str(error) else f"{node}: {error}") from error
-        y = outputs[0]
+    outputs = [tape.read(o) if o else None for o in node.outputs]
+    wanted = {i: x for i, x in enumerate(inputs) if x is not None and node.inputs[i] in reached}
+    try:
+        if row.joint is not None:
+            attributes = bind.attributes(node, row.joint, tape)
+            results = dict(zip(wanted, row.joint(g, outputs, list(wanted), *inputs, **attributes), strict=True))
+        else:
+            rules = {i: rule for i in wanted if (rule := row.rule(i)) is not None and not isinstance(rule, Stop)}
+            results = {i: _apply(row, rule, i, node, g, outputs, inputs, tape) for i, rule in rules.items()}
+    except UnsupportedGradient as error:
+        raise UnsupportedGradient(str(error) if str(node) in str(error) else f"{node}: {error}") from error
+    for i, result in results.items():
+        x, y = wanted[i], outputs[0]
         if row.elementwise and y is not None and len([i for i in node.inputs if i]) > 1:
             result = sum_to(result, y, x)
-        gradients.setdefault(name, []).append(_checked(result, x, node))
+        gradients.setdefault(node.inputs[i], []).append(_checked(result, x, node))
 
 
 def _apply(
@@ -118,7 +126,7 @@ def _total(gradients: dict[str, list[Value]], name: str) -> Value | None:
     return parts[0] if parts else None
 
 
-def _reached(forward: Forward, wrt: Iterable[str]) -> set[str]:
+def reachable(forward: Forward, wrt: Iterable[str]) -> set[str]:
     """Every float tensor that depends on one of `wrt` by a path on which a gradient can flow."""
     reached = set(wrt)
     for node in forward.nodes:
@@ -132,9 +140,9 @@ def _stops(node: Node, index: int) -> bool:
     return row is not None and isinstance(row.rule(index), Stop)
 
 
-def _path(forward: Forward, of: str, reached: set[str]) -> list[Node]:
+def _path(forward: Forward, of: Iterable[str], reached: set[str]) -> list[Node]:
     """The nodes that lead from the tensors reached to `of`, in graph order."""
-    wanted = {of} & reached
+    wanted = set(of) & reached
     path = []
     for node in reversed(forward.nodes):
         if wanted.intersection(node.outputs):
@@ -147,4 +155,6 @@ def _path(forward: Forward, of: str, reached: set[str]) -> list[Node]:
 
 def _has_rules(node: Node, reached: set[str]) -> bool:
     row = find(node.op, node.domain, node.version)
-    return row is not None and all(row.rule(i) is not None for i, name in enumerate(node.inputs) if name in reached)
+    if row is None or row.joint is not None:
+        return row is not None
+    return all(row.rule(i) is not None for i, name in enumerate(node.inputs) if name in reached)

@@ -20,6 +20,7 @@ from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.infer import Shape, Type, infer
+from onnxcam.grad.subgraph import captured
 
 Scalar = int | float | bool
 Attribute = int | float | str | Sequence[int] | Sequence[float] | None
@@ -120,10 +121,15 @@ class Tape:
         self._arrays: dict[str, npt.NDArray[np.generic]] = {}
         self._shared: dict[object, tuple[Value, ...]] = {}
         self._counts: dict[str, int] = {}
+        self.instead: dict[str, str] = {}
 
     def value(self, name: str) -> Value:
         """A tensor of the graph below, as something to compute with."""
         return Value(name, self.graph.type(name), self)
+
+    def read(self, name: str) -> Value:
+        """A tensor of the graph below as rules read it: the one that `instead` names in its place."""
+        return self.value(self.instead.get(name, name))
 
     def input(self, name: str, type_: Type) -> Value:
         """A new input of the extended graph."""
@@ -157,7 +163,8 @@ class Tape:
         ]
         self._tensors |= {t.name: t for t in outputs if t.name}
         inputs = [self._tensor(name) if name else gs.Variable.empty() for name in proto.input]
-        attributes = OnnxImporter.import_attributes(proto.attribute, {}, {}, self.graph.opsets[""], None)
+        around = {name: self._tensor(name) for name in captured(proto)}
+        attributes = OnnxImporter.import_attributes(proto.attribute, around, {}, self.graph.opsets[""], None)
         self.nodes.append(gs.Node(proto.op_type, proto.name, attributes, inputs, outputs, proto.domain or None))
 
     def rename(self, value: Value, name: str) -> Value:

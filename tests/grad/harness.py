@@ -34,13 +34,14 @@ def unit(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Fed:
-    """An operand of integers or truth values that is given at run time; its sizes are symbols in the dynamic test."""
+    """An operand without a gradient that is given at run time; its sizes are symbols in the dynamic test where open."""
 
     values: np.ndarray
+    open: bool = True
 
 
-def fed(values: object, dtype: type = np.int64) -> Fed:
-    return Fed(np.asarray(values, dtype))
+def fed(values: object, dtype: type = np.int64, open: bool = True) -> Fed:
+    return Fed(np.asarray(values, dtype), open)
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,9 @@ class Case:
                 constants.append(numpy_helper.from_array(_typed(np.asarray(value), dtype), key))
         outputs = [f"y{i}" for i in range(self.outputs)]
         node = helper.make_node(self.op, names, outputs, **attributes)
-        graph = helper.make_graph(
-            [node], "case", inputs, [helper.make_tensor_value_info(o, dtype, None) for o in outputs], constants
-        )
+        declared = [helper.make_tensor_value_info(o, dtype, None) for o in outputs[:1]]
+        declared += [helper.make_empty_tensor_value_info(o) for o in outputs[1:]]  # TopK's second ones are integers
+        graph = helper.make_graph([node], "case", inputs, declared, constants)
         return helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8 if opset < 21 else 10
         )
@@ -199,7 +200,7 @@ def _forward(case_: Case, opset: int) -> Forward:
 
 
 def _fed_input(name: str, value: Fed, symbols: bool) -> onnx.ValueInfoProto:
-    shape = [f"{name}_{a}" if symbols else d for a, d in enumerate(value.values.shape)]
+    shape = [f"{name}_{a}" if symbols and value.open else d for a, d in enumerate(value.values.shape)]
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.values.dtype), shape)
 
 

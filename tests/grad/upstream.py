@@ -6,7 +6,8 @@ random direction: the change of a random projection of the output, by central di
 says. Where the two one-sided differences disagree the point is a kink, and the check is made beside it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -34,8 +35,6 @@ class Result:
     """What became of one input of one case."""
 
     case: str
-    operator: str
-    opset: int
     input: str
     outcome: Outcome
     detail: str = ""
@@ -54,17 +53,58 @@ def cases() -> dict[str, TestCase]:
 def check(case: TestCase) -> Iterator[Result]:
     """The outcome for each float input of a case."""
     model = case.model
-    node = model.graph.node[-1] if "_expanded" in case.name else model.graph.node[0]
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     name, due = _float_output(case)
     feeds = _feeds(case)
     forward, step, error = _forward(model, name, feeds, due)
     for wrt in _float_names(case):
-        row = (case.name, node.op_type, opset, wrt)
+        row = (case.name, wrt)
         if forward is None:
             yield Result(*row, "no forward", error)
         else:
             yield Result(*row, *_outcome(model, forward, step, feeds, name, wrt))
+
+
+def table(exceptions: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """The results by operator, as a Markdown table; `exceptions` is what is not simply verified: case → input → outcome, detail."""
+    rows: dict[str, Counter[str]] = defaultdict(Counter)
+    opsets: dict[str, set[int]] = defaultdict(set)
+    reasons: dict[str, dict[str, None]] = defaultdict(dict)
+    for name, case in cases().items():
+        operator, opset = _operator(case)
+        opsets[operator].add(opset)
+        for wrt in _float_names(case):
+            outcome, detail = exceptions.get(name, {}).get(wrt, ("verified", ""))
+            rows[operator][outcome] += 1
+            if outcome in ("refused", "no forward"):
+                reasons[operator][f"{outcome}: {detail}"] = None
+    lines = [
+        "| operator | opsets | verified | beside a kink | independent | refused | no forward | why |",
+        "|---|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for operator in sorted(rows):
+        counts = [str(rows[operator][o] or "") for o in ("verified", "kink", "independent", "refused", "no forward")]
+        why = "; ".join(reasons[operator]).replace("|", "\\|")
+        lines.append(f"| {operator} | {', '.join(map(str, sorted(opsets[operator])))} | {' | '.join(counts)} | {why} |")
+    total = sum(rows.values(), Counter())
+    return "\n".join(lines) + f"\n\n{_summary(total)}\n"
+
+
+def _summary(total: Mapping[str, int]) -> str:
+    due = sum(total[o] for o in ("verified", "kink", "refused"))
+    good = total["verified"] + total["kink"]
+    return (
+        f"{sum(total.values())} inputs of {len(cases())} cases. Of the {due} on which an output depends and whose operator runs, "
+        f"{good} ({100 * good / due:.1f} %) are verified, {total['refused']} refused, none wrong."
+    )
+
+
+def _operator(case: TestCase) -> tuple[str, int]:
+    """The operator that a case is about and its opset; a function's expansion counts as that function."""
+    opset = next((o.version for o in case.model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if "_expanded" in case.name:
+        return "(bodies of functions)", opset
+    node = case.model.graph.node[0]
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type, opset
 
 
 def _outcome(

@@ -9,9 +9,11 @@ long enough and cut.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from onnxcam.errors import UnsupportedGradient
-from onnxcam.grad.registry import Rule, vjp
-from onnxcam.grad.shapes import INT64, crop, each_size, of_rank, reshape, sizes, static, take
+from onnxcam.grad.registry import STOP, Rule, vjp
+from onnxcam.grad.shapes import INT64, crop, each_size, ints, of_rank, reshape, reshape_like, sizes, static, take
 from onnxcam.grad.tensor import Value, op
 from onnxcam.grad.window import Window
 
@@ -218,3 +220,36 @@ def conv_transpose_weight(g: Value, x: Value, w: Value, window: Window, group: i
 
 
 vjp("ConvTranspose", _transposed(conv_transpose_input), _transposed(conv_transpose_weight), _transposed(conv_bias))
+
+
+# ----- Col2Im -----
+def col2im(
+    g: Value,
+    y: Value,
+    x: Value,
+    image_shape: Value,
+    block_shape: Value,
+    *,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Value:
+    """The columns cut out again: a convolution with one kernel for each place of the block."""
+    image = reshape(g, [-1, 1, *each_size(g, range(2, g.rank))])
+    columns = op.Conv(image, _places(block_shape, g), dilations=dilations, pads=pads, strides=strides)
+    return reshape_like(columns, x)
+
+
+def _places(block_shape: Value, like: Value) -> Value:
+    """The kernels (K, 1, *block) that each take one of the K elements of a block."""
+    if block_shape.constant is not None:
+        block = ints(block_shape, "block_shape")
+        count = int(np.prod(block))
+        return like.tape.constant(np.eye(count).reshape(count, 1, *block), like.dtype)
+    many = op.ReduceProd(block_shape, keepdims=1)
+    eye = op.EyeLike(op.ConstantOfShape(op.Concat(many, many, axis=0)), dtype=like.dtype)
+    one = like.tape.constant([1], INT64)
+    return of_rank(op.Reshape(eye, op.Concat(many, one, block_shape, axis=0)), like.rank)
+
+
+vjp("Col2Im", col2im, STOP, STOP)

@@ -22,7 +22,6 @@ from onnxcam.grad.shapes import (
     expand_like,
     pad,
     reshape_like,
-    shape_of,
     sizes,
     static,
 )
@@ -54,7 +53,7 @@ def max_pool(
     rank = step(op.ReduceMax(columns, axes=[2], keepdims=1) - columns) * float(taps) + order
     later = step(rank - op.ReduceMin(rank, axes=[2], keepdims=1))
     rows = op.Reshape(_as_many(g, patches), x.tape.constant([0, channels, 1, -1], INT64))
-    return spread(op.Reshape(rows * (1 - later), shape_of(patches)), kernel, x, window, channels)
+    return spread(reshape_like(rows * (1 - later), patches), kernel, x, window, channels)
 
 
 vjp("MaxPool", max_pool)
@@ -144,7 +143,8 @@ def _sum_windows(g: Value, y: Value, x: Value, window: Window, ceil: bool) -> Va
     axes = _space(x)
     if (
         window.tiles
-        and g.tape.graph.opsets[""] >= 8
+        and x.rank == 4
+        and g.tape.graph.opsets[""] >= 13
         and static(x, axes) == [n * k for n, k in zip(static(y, axes) or [], window.kernel, strict=False)]
     ):
         return _repeat(g, x, window)

@@ -1,187 +1,224 @@
 """Resize and Upsample: linear in the input and separable, so the gradient is one matrix product per axis.
 
-The matrix of an axis is written out from the specification. Repeating each element a whole number of times needs
-none: its gradient sums blocks, at any size.
+The matrix of an axis comes from interpolation.py: a constant where its sizes are known, nodes where they are not.
+Repeating each element a whole number of times needs none: its gradient sums blocks, at any size.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from onnxcam.errors import UnsupportedGradient
-from onnxcam.grad.registry import STOP, vjp
-from onnxcam.grad.shapes import static
+from onnxcam.grad.registry import STOP, Rule, vjp
+from onnxcam.grad.rules.interpolation import FLOAT, Axis, Filter, Numbers, coordinates, matrix, number, slope
+from onnxcam.grad.shapes import each_size, of_rank, reshape, static, take, zeros_like
+from onnxcam.grad.shapes import sizes as sizes_of
 from onnxcam.grad.tensor import Value, op
 
-Matrix = npt.NDArray[np.float64]
+Region = tuple[float | Value, float | Value]
+WHOLE = (0.0, 1.0)
 
 
-def _source(
-    i: npt.NDArray[np.float64], n: int, m: int, scale: float, coordinates: str, roi: tuple[float, float]
-) -> npt.NDArray[np.float64]:
-    """Where output position `i` of `m` lies in an axis of length `n` (Resize, coordinate_transformation_mode)."""
-    length = scale * n
-    if coordinates == "half_pixel":
-        return (i + 0.5) / scale - 0.5
-    if coordinates == "half_pixel_symmetric":
-        adjusted = m / length
-        return n / 2 * (1 - adjusted) + (i + 0.5) / scale - 0.5
-    if coordinates == "pytorch_half_pixel":
-        return (i + 0.5) / scale - 0.5 if m > 1 else np.zeros_like(i)
-    if coordinates == "align_corners":
-        return i * (n - 1) / (length - 1) if length != 1 else np.zeros_like(i)
-    if coordinates == "asymmetric":
-        return i / scale
-    if coordinates == "tf_half_pixel_for_nn":
-        return (i + 0.5) / scale
-    if coordinates == "tf_crop_and_resize":
-        start, end = roi
-        return (
-            start * (n - 1) + i * (end - start) * (n - 1) / (m - 1) if m > 1 else 0.5 * (start + end) * (n - 1) + 0 * i
+@dataclass(frozen=True)
+class Plan:
+    """One use of Resize: its axes in order, the geometry of those that change, known and open, and how it is done."""
+
+    along: list[int]
+    factors: dict[int, float]
+    known: dict[int, Axis[Numbers]]
+    open: dict[int, Axis[Value]]
+    transformation: str
+    by: Filter
+
+    def weights(self, axis: int) -> Numbers | Value:
+        """The (m, n) matrix of an axis that changes."""
+        if axis in self.known:
+            return matrix(self.known[axis], coordinates(self.known[axis], self.transformation), self.by)
+        return matrix(self.open[axis], coordinates(self.open[axis], self.transformation), self.by)
+
+
+Gradient = Callable[[Value, Value, Value, Plan], Value]  # (g, x, roi, plan)
+
+
+def _resize(gradient: Gradient) -> Rule:
+    """The rule for one input of Resize; the attributes are the same for all."""
+
+    def rule(
+        g: Value,
+        y: Value,
+        x: Value,
+        roi: Value | None = None,
+        scales: Value | None = None,
+        sizes: Value | None = None,
+        *,
+        mode: str,
+        coordinate_transformation_mode: str = "asymmetric",
+        nearest_mode: str = "ceil_down",
+        cubic_coeff_a: float = -0.75,
+        exclude_outside: int = 0,
+        antialias: int = 0,
+        axes: Sequence[int] | None = None,
+        keep_aspect_ratio_policy: str = "stretch",
+        extrapolation_value: float = 0.0,
+    ) -> Value:
+        g, y = of_rank(g, x.rank), of_rank(y, x.rank)
+        along = [a % x.rank for a in axes] if axes else list(range(x.rank))
+        crops = coordinate_transformation_mode == "tf_crop_and_resize"
+        scale = _scales(x, y, scales, sizes, along, keep_aspect_ratio_policy)
+        roi = x.tape.constant([], FLOAT) if roi is None else roi
+        regions = _regions(roi, len(along)) if crops else [WHOLE] * len(along)
+        plan = Plan(
+            along,
+            {a: s for a, s in scale.items() if isinstance(s, float)},
+            {},
+            {},
+            coordinate_transformation_mode,
+            Filter(
+                "linear" if mode == "bilinear" else mode,
+                nearest_mode,
+                cubic_coeff_a,
+                bool(exclude_outside),
+                bool(antialias),
+                crops,
+            ),
         )
-    raise UnsupportedGradient(f"coordinate_transformation_mode '{coordinates}' is not in the specification")
+        for a, region in zip(along, regions, strict=True):
+            if region != WHOLE or not _same(x, y, a, scale[a]):
+                _place(plan, x, y, a, scale[a], region)
+        return gradient(g, x, roi, plan)
+
+    return rule
 
 
-def _nearest(x: Matrix, rounding: str) -> npt.NDArray[np.int64]:
-    modes = {
-        "round_prefer_floor": np.ceil(x - 0.5),
-        "round_prefer_ceil": np.floor(x + 0.5),
-        "floor": np.floor(x),
-        "ceil": np.ceil(x),
-    }
-    return modes[rounding].astype(np.int64)
-
-
-def _cubic(t: Matrix, a: float) -> Matrix:
-    t = np.abs(t)
-    near = (a + 2) * t**3 - (a + 3) * t**2 + 1
-    far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
-    return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
-
-
-def matrix(
-    n: int,
-    m: int,
-    scale: float,
-    *,
-    mode: str,
-    coordinates: str,
-    rounding: str,
-    cubic_coeff_a: float,
-    exclude_outside: bool,
-    antialias: bool,
-    extrapolation: bool,
-    roi: tuple[float, float],
-) -> Matrix:
-    """The (m, n) weights of one axis: row i says what output element i is made of."""
-    x = _source(np.arange(m, dtype=np.float64), n, m, scale, coordinates, roi)
-    result = np.zeros((m, n))
-    if mode == "nearest":
-        result[np.arange(m), np.clip(_nearest(x, rounding), 0, n - 1)] = 1
-    else:
-        stretch = min(scale, 1.0) if antialias else 1.0
-        reach = math.ceil((2 if mode == "cubic" else 1) / stretch)
-        for offset in range(-reach, reach + 1):
-            index = np.floor(x).astype(np.int64) + offset
-            distance = (x - index) * stretch
-            weight = _cubic(distance, cubic_coeff_a) if mode == "cubic" else np.maximum(0, 1 - np.abs(distance))
-            if exclude_outside:
-                weight = np.where((index >= 0) & (index < n), weight, 0)
-            np.add.at(result, (np.arange(m), np.clip(index, 0, n - 1)), weight)
-        result /= result.sum(axis=1, keepdims=True)
-    if extrapolation:
-        result[(x < 0) | (x > n - 1)] = 0
-    return result
-
-
-def resize(
-    g: Value,
-    y: Value,
-    x: Value,
-    roi: Value | None = None,
-    scales: Value | None = None,
-    sizes: Value | None = None,
-    *,
-    mode: str,
-    coordinate_transformation_mode: str = "asymmetric",
-    nearest_mode: str = "floor",
-    cubic_coeff_a: float = -0.75,
-    exclude_outside: int = 0,
-    antialias: int = 0,
-    axes: Sequence[int] | None = None,
-    keep_aspect_ratio_policy: str = "stretch",
-    extrapolation_value: float = 0.0,
-) -> Value:
+def resize_input(g: Value, x: Value, roi: Value, plan: Plan) -> Value:
     """One product with the transposed matrix for each axis that changes."""
-    along = [a % x.rank for a in axes] if axes else list(range(x.rank))
-    factors = _factors(x, y, scales, along)
-    if mode == "nearest" and _repeats(factors, coordinate_transformation_mode, nearest_mode):
-        return _sum_blocks(g, x, {a: round(f) for a, f in factors.items()})
-    corners = (
-        [float(v) for v in np.asarray(roi.constant).reshape(-1)] if roi is not None and roi.constant is not None else []
-    )
-    for position, axis in enumerate(along):
-        before, after = static(x, [axis]), static(y, [axis])
-        same = x.shape[axis] == y.shape[axis] or (axis in factors and factors[axis] == 1)
-        if same and coordinate_transformation_mode != "tf_crop_and_resize":
-            continue
-        if before is None or after is None:
-            raise UnsupportedGradient(
-                f"axis {axis} of its input has no fixed size. Fix the height and width of the model's input"
-            )
-        region = (corners[position], corners[position + len(along)]) if corners else (0.0, 1.0)
-        weights = matrix(
-            before[0], after[0], factors.get(axis, after[0] / before[0]), mode=mode.replace("bilinear", "linear"),
-            coordinates=coordinate_transformation_mode, rounding=nearest_mode, cubic_coeff_a=cubic_coeff_a,
-            exclude_outside=bool(exclude_outside), antialias=bool(antialias),
-            extrapolation=coordinate_transformation_mode == "tf_crop_and_resize", roi=region,
-        )  # fmt: skip
-        g = _multiply(g, weights, axis)
+    if _repeats(plan):
+        return _sum_blocks(g, {a: round(f) for a, f in plan.factors.items() if f != 1})
+    for axis in (*plan.known, *plan.open):
+        g = _multiply(g, plan.weights(axis), axis)
     return g
 
 
-def _factors(x: Value, y: Value, scales: Value | None, along: Sequence[int]) -> dict[int, float]:
-    """How much each axis grows: as given, or from the sizes."""
-    if scales is not None and scales.constant is not None and scales.constant.size:
-        return {a: float(s) for a, s in zip(along, np.asarray(scales.constant).reshape(-1), strict=True)}
-    pairs = {a: (x.shape[a], y.shape[a]) for a in along}
-    return {a: m / n for a, (n, m) in pairs.items() if isinstance(n, int) and isinstance(m, int)}
+def resize_roi(g: Value, x: Value, roi: Value, plan: Plan) -> Value:
+    """What moving each end of the region does: the derivative of its axis' matrix, times how far x_i moves with it."""
+    if not plan.by.extrapolation or plan.by.mode == "nearest":
+        return zeros_like(roi)
+    starts, ends = [], []
+    for moved in plan.along:
+        axis = plan.open[moved]
+        y = x
+        for a in plan.along:
+            weights = slope(axis, coordinates(axis, plan.transformation), plan.by) if a == moved else plan.weights(a)
+            y = _multiply(y, op.Transpose(weights, perm=[1, 0]), a)
+        t = op.ReduceSum(g * y, axes=[a for a in range(g.rank) if a != moved], keepdims=0)
+        column = op.Cast(op.Unsqueeze(t, axes=[1]), to=FLOAT)
+        end = coordinates(replace(axis, start=number(0, axis.n), end=number(1, axis.n)), plan.transformation)
+        ends.append(op.ReduceSum(column * end, axes=[0, 1], keepdims=0))
+        starts.append(op.ReduceSum(column * (axis.n - 1.0 - end), axes=[0, 1], keepdims=0))
+    return op.Cast(op.Concat(*(op.Unsqueeze(v, axes=[0]) for v in (*starts, *ends)), axis=0), to=roi.dtype)
 
 
-def _repeats(factors: dict[int, float], coordinates: str, rounding: str) -> bool:
+# ----- geometry -----
+def _given(operand: Value | None) -> bool:
+    """Whether an optional operand is there; before opset 13 one that is not may be an empty tensor."""
+    return operand is not None and operand.shape != (0,)
+
+
+def _scales(
+    x: Value, y: Value, scales: Value | None, sizes: Value | None, along: Sequence[int], policy: str
+) -> dict[int, float | Value]:
+    """How much each axis grows: a number or a float32 [1] Value."""
+    if scales is not None and not (_given(sizes) or not _given(scales)):
+        known = scales.constant
+        if known is not None:
+            return {a: float(s) for a, s in zip(along, np.asarray(known).reshape(-1), strict=True)}
+        return {a: take(scales, [k], 0) for k, a in enumerate(along)}
+    if policy == "stretch" or sizes is None:
+        return {a: _ratio(x, y, a) for a in along}
+    before, after = static(x, along), sizes.constant
+    smallest = policy == "not_larger"
+    if before is not None and after is not None:
+        ratios = np.asarray(after).astype(np.float32) / np.array(before, np.float32)
+        return dict.fromkeys(along, float(ratios.min() if smallest else ratios.max()))
+    ratio = op.Cast(sizes, to=FLOAT) / op.Cast(sizes_of(x, along), to=FLOAT)
+    return dict.fromkeys(along, (op.ReduceMin if smallest else op.ReduceMax)(ratio, axes=[0], keepdims=1))
+
+
+def _ratio(x: Value, y: Value, axis: int) -> float | Value:
+    n, m = x.shape[axis], y.shape[axis]
+    if n == m:
+        return 1.0
+    if isinstance(n, int) and isinstance(m, int):
+        return float(np.float32(m) / np.float32(n))
+    return op.Cast(sizes_of(y, [axis]), to=FLOAT) / op.Cast(sizes_of(x, [axis]), to=FLOAT)
+
+
+def _same(x: Value, y: Value, axis: int, scale: float | Value) -> bool:
+    """Whether an axis is known to stay as it is."""
+    return x.shape[axis] == y.shape[axis] == 1 if isinstance(scale, Value) else scale == 1
+
+
+def _regions(roi: Value, n: int) -> list[Region]:
+    """Start and end of each axis of the region."""
+    if roi.constant is not None:
+        corners = [float(v) for v in np.asarray(roi.constant).reshape(-1)]
+        return list(zip(corners[:n], corners[n:], strict=True)) or [WHOLE] * n
+    wide = op.Cast(roi, to=FLOAT)
+    return [(take(wide, [k], 0), take(wide, [n + k], 0)) for k in range(n)]
+
+
+def _place(plan: Plan, x: Value, y: Value, axis: int, scale: float | Value, region: Region) -> None:
+    """Enter the geometry of one axis into the plan."""
+    before, after = static(x, [axis]), static(y, [axis])
+    known = [v for v in (scale, *region) if not isinstance(v, Value)]
+    if before and after and len(known) == 3:
+        plan.known[axis] = Axis(*(np.full(1, v, np.float32) for v in (*before, *after, *known)))
+    else:
+        n, m = (op.Cast(sizes_of(v, [axis]), to=FLOAT) for v in (x, y))
+        rest = [v if isinstance(v, Value) else number(v, n) for v in (scale, *region)]
+        plan.open[axis] = Axis(n, m, *rest)
+
+
+# ----- products -----
+def _repeats(plan: Plan) -> bool:
     """Whether a nearest Resize repeats each element a whole number of times."""
-    whole = bool(factors) and all(f >= 1 and f == round(f) for f in factors.values())
-    floor = coordinates in ("asymmetric",) and rounding == "floor"
-    centre = coordinates in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round_prefer")
-    return whole and (floor or centre)
+    if plan.by.mode != "nearest" or plan.by.extrapolation or len(plan.factors) < len(plan.along):
+        return False
+    whole = all(f >= 1 and f == round(f) for f in plan.factors.values())
+    if plan.transformation in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel"):
+        return whole and plan.by.nearest_mode.startswith("round_prefer")
+    return whole and plan.transformation == "asymmetric" and plan.by.nearest_mode in ("floor", "ceil_down")
 
 
-def _sum_blocks(g: Value, x: Value, factors: dict[int, int]) -> Value:
-    if x.rank >= 3 and all(f == 1 for a, f in factors.items() if a < 2):
-        block = [factors.get(a, 1) for a in range(2, x.rank)]
+def _sum_blocks(g: Value, factors: dict[int, int]) -> Value:
+    if min(factors, default=0) >= 2 and g.rank <= 5:
+        block = [factors.get(a, 1) for a in range(2, g.rank)]
         return op.AveragePool(g, kernel_shape=block, strides=block) * float(np.prod(block))
-    for axis, factor in factors.items():
-        size = static(x, [axis])
-        if factor > 1:
-            if size is None:
-                raise UnsupportedGradient(f"axis {axis} of its input has no fixed size. Fix it in the model")
-            g = _multiply(g, np.repeat(np.eye(size[0]), factor, axis=0), axis)
+    for axis in sorted(factors, reverse=True):
+        before, after = each_size(g, range(axis)), each_size(g, range(axis + 1, g.rank))
+        g = op.ReduceSum(reshape(g, [*before, -1, factors[axis], *after]), axes=[axis + 1], keepdims=0)
     return g
 
 
-def _multiply(g: Value, weights: Matrix, axis: int) -> Value:
+def _multiply(g: Value, weights: Numbers | Value, axis: int) -> Value:
     """`g` times the (m, n) matrix along `axis`, whose length goes from m to n."""
+    by = op.Cast(weights, to=g.dtype) if isinstance(weights, Value) else g.tape.constant(weights, g.dtype)
     if axis == g.rank - 1:
-        return op.MatMul(g, g.tape.constant(weights, g.dtype))
+        return op.MatMul(g, by)
     if axis == g.rank - 2:
-        return op.MatMul(g.tape.constant(weights.T, g.dtype), g)
+        turned = op.Transpose(by, perm=[1, 0]) if isinstance(weights, Value) else g.tape.constant(weights.T, g.dtype)
+        return op.MatMul(turned, g)
     order = [a for a in range(g.rank) if a != axis] + [axis]
-    moved = op.MatMul(op.Transpose(g, perm=order), g.tape.constant(weights, g.dtype))
-    return op.Transpose(moved, perm=[order.index(a) for a in range(g.rank)])
+    return op.Transpose(op.MatMul(op.Transpose(g, perm=order), by), perm=[order.index(a) for a in range(g.rank)])
 
 
-vjp("Resize", resize, STOP, STOP, STOP, since=11)
-vjp("Resize", lambda g, y, x, scales, *, mode: resize(g, y, x, None, scales, mode=mode), STOP, until=11)
-vjp("Upsample", lambda g, y, x, scales, *, mode: resize(g, y, x, None, scales, mode=mode), STOP)
+vjp("Resize", _resize(resize_input), _resize(resize_roi), STOP, STOP, since=11)
+
+
+def resize_asymmetric(g: Value, y: Value, x: Value, scales: Value, *, mode: str) -> Value:
+    """Before opset 11: positions are i/scale."""
+    return _resize(resize_input)(g, y, x, None, scales, mode=mode)
+
+
+vjp("Resize", resize_asymmetric, STOP, until=11)
+vjp("Upsample", resize_asymmetric, STOP)

@@ -89,7 +89,7 @@ def lower(head: str, body: Body, attributes: str = "", *, domain: str = MICROSOF
     _TABLE[domain, head.split()[0]] = Lowering(head, body, frozenset(attributes.split()))
 
 
-def find(op: str, domain: str, use: Use) -> onnx.FunctionProto | None:
+def lowered(op: str, domain: str, use: Use) -> onnx.FunctionProto | None:
     """The function that this use of an operator is; None where there is none, or an attribute that it ignores."""
     row = _TABLE.get((domain, op))
     if row is None or not row.attributes.issuperset(use.attributes):
@@ -97,8 +97,9 @@ def find(op: str, domain: str, use: Use) -> onnx.FunctionProto | None:
     body = row.body if isinstance(row.body, str) else row.body(use)
     if body is None:
         return None
-    names = ", ".join(use.attributes)
-    head = row.head.replace(" ", f" <{names}> ", 1) if names else row.head
+    operator, _, parameters = row.head.partition(" ")
+    parameters = parameters.replace("*inputs", ", ".join(f"i{k}" for k in range(len(use.inputs))))
+    head = f"{operator} <{', '.join(use.attributes)}> {parameters}" if use.attributes else f"{operator} {parameters}"
     return _parse(f'<domain: "{domain or "ai.onnx"}", opset_import: ["": {use.opset}]> {head} {{ {body} }}')
 
 
@@ -107,7 +108,7 @@ def operators() -> list[tuple[str, str]]:
     return sorted(_TABLE)
 
 
-def types(
+def types_of(
     node: onnx.NodeProto,
     function: onnx.FunctionProto,
     opsets: Mapping[str, int],

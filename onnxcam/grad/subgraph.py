@@ -7,7 +7,7 @@ run, a gradient) then clashes with nothing around it.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ class Around(Protocol):
     """What a body asks of the graph around it."""
 
     opsets: dict[str, int]
-    functions: Mapping[tuple[str, str], onnx.FunctionProto]
+    functions: dict[tuple[str, str], onnx.FunctionProto]
 
     def type(self, name: str) -> Type:
         """Type of a tensor."""
@@ -37,6 +37,13 @@ class Around(Protocol):
         """Value of a small constant."""
         ...
 
+    def inside(self, model: onnx.ModelProto) -> Self:
+        """Read a graph inside this one."""
+        ...
+
+
+G = TypeVar("G", bound=Around)
+
 
 @dataclass(frozen=True)
 class Body:
@@ -48,9 +55,24 @@ class Body:
     outputs: tuple[str, ...]
     captured: Mapping[str, str]
 
-    def types(self, of: Sequence[str], among: Around) -> list[onnx.ValueInfoProto]:
-        """Tensors inside, as inputs of a subgraph are declared."""
-        return [helper.make_value_info(n, among.type(n).proto()) for n in of]
+
+@dataclass(frozen=True)
+class Inside(Generic[G]):
+    """A subgraph, and what is known of its tensors."""
+
+    body: Body
+    graph: G
+
+    def output(self, index: int) -> Type | None:
+        """Type of an output; None where it is no tensor, or an operator is unknown."""
+        name = self.body.outputs[index]
+        return self.graph.type(name) if self.graph.has_type(name) else None
+
+
+def enter(graph: onnx.GraphProto, scope: str, inputs: Sequence[Type | None], around: G) -> Inside[G]:
+    """Read a subgraph whose formal inputs have given types."""
+    body = close(graph, scope, inputs, around)
+    return Inside(body, around.inside(body.model))
 
 
 def captured(node: onnx.NodeProto) -> list[str]:
