@@ -85,6 +85,8 @@ def totals(score: Array) -> Floats:
 
 def ranked(scores: Floats, classes: Ints) -> Ints:
     """Classes (N, k) with ranks resolved: −1 is the largest of the scores (N, C), −2 the second, and so on."""
+    if (classes >= TOP).all():
+        return np.where(classes < 0, scores.argmax(axis=1)[:, None], classes)
     order = np.argsort(-scores, axis=1, kind="stable")
     return np.where(classes < 0, np.take_along_axis(order, np.maximum(-classes - 1, 0), axis=1), classes)
 

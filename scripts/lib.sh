@@ -43,3 +43,7 @@ environment() {
     fi
     printf '%s' "$_recipe" >"$_folder/recipe"
 }
+
+# What the comparisons need beside the project.
+TORCH="torch==2.14.1 torchvision==0.29.1 onnxscript>=0.7 grad-cam==1.5.7 torchcam==0.5.0"
+KERAS="tensorflow-cpu==2.21.0 keras==3.15.1 tf2onnx==1.17.0"

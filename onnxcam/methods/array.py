@@ -5,6 +5,7 @@ can take the place of arrays.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,7 @@ def minmax(x: Array, axis: tuple[int, ...], eps: float = 0.0) -> Array:
     return ratio(low, xp.max(low, axis=axis, keepdims=True) + eps)
 
 
+@lru_cache(maxsize=64)
 def interpolation(n_in: int, n_out: int, align_corners: bool = False) -> NDArray[np.float32]:
     """Make the matrix of linear interpolation along one axis: float32 (n_out, n_in), rows that sum to 1.
 
@@ -72,7 +74,9 @@ def interpolation(n_in: int, n_out: int, align_corners: bool = False) -> NDArray
     rows = np.arange(n_out)
     np.add.at(matrix, (rows, near), 1 - (at - near))
     np.add.at(matrix, (rows, far), at - near)
-    return matrix.astype(np.float32)
+    result = matrix.astype(np.float32)
+    result.flags.writeable = False  # it is shared
+    return result
 
 
 def upsample(maps: Array, size: Sequence[int], align_corners: bool = False) -> Array:
