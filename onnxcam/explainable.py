@@ -13,6 +13,7 @@ import onnxcam
 from onnxcam.errors import InputError, ModelError, UnsupportedGradient, unknown
 from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Type
+from onnxcam.grad.precision import Arithmetic, Precision
 from onnxcam.grad.prepare import prepare
 from onnxcam.grad.quantized import dequantized
 from onnxcam.grad.reverse import missing, pullback
@@ -66,25 +67,30 @@ def convert(
     score: str = "auto",
     method: str | None = None,
     emit: Sequence[str] | None = None,
+    arithmetic: Arithmetic = "auto",
 ) -> onnx.ModelProto:
     """Extend a model so that it returns what explains it, and write it to `output` where that is given.
 
     Inputs: the original's, and `cam/target`: int64 [1] or [N], optional, −1 for the top class; its default is `target`.
     Outputs: the original's in order, then for each layer what `emit` names: `cam/activation/<layer>` and
     `cam/gradient/<layer>`, of the layer's own shape; with "score" also `cam/score`, the tensor that is explained.
-    With `method`, emits what that method needs. Raises InputError for a layer, class or emission that is not there,
-    ModelError for a model without a feature map on the way to its score, and
-    UnsupportedGradient naming every operator on the way without a gradient.
+    With `method`, emits what that method needs; `arithmetic` is that of `onnxcam.vjp`.
+    Raises InputError for a layer, class or emission that is not there, ModelError for a model without a feature map on
+    the way to its score, and UnsupportedGradient naming every operator on the way without a gradient.
     """
     chosen = plan(model, layers, score)
-    extended = extend(chosen, TOP if target is None else target, _emitted(method, emit), method)
+    extended = extend(chosen, TOP if target is None else target, _emitted(method, emit), method, arithmetic)
     if output is not None:
         write(extended, output, chosen.source)
     return extended
 
 
 def extend(
-    chosen: Plan, target: int | str = TOP, emit: Sequence[str] = EMITS, method: str | None = None
+    chosen: Plan,
+    target: int | str = TOP,
+    emit: Sequence[str] = EMITS,
+    method: str | None = None,
+    arithmetic: Arithmetic = "auto",
 ) -> onnx.ModelProto:
     """The explainable model of a plan."""
     forward = chosen.forward
@@ -94,12 +100,16 @@ def extend(
     given, chosen = chosen, _in_floats(chosen, tape)
     inputs, outputs = [], []
     if "gradient" in emit:
-        prepare(forward, tape, keep=[chosen.score.tensor, *(layer.tensor for layer in chosen.layers)])
+        prepare(forward, tape, keep=[layer.tensor for layer in chosen.layers], of=chosen.score.tensor)
         wanted = tape.input(TARGET, Type(TensorProto.INT64, ("cam/targets",)))
         inputs.append(wanted)
         seed = one_hot(tape.value(chosen.score.tensor), wanted)
         _refuse_missing(chosen)
-        gradients = pullback(forward, tape, chosen.score.tensor, seed, [layer.tensor for layer in chosen.layers])
+        precision = Precision.of(forward, arithmetic)
+        tape.wide = precision.wide
+        wrt = [layer.tensor for layer in chosen.layers]
+        found = pullback(forward, tape, chosen.score.tensor, precision.enter(seed), wrt)
+        gradients = {name: precision.leave(g, forward.type(name).dtype) for name, g in found.items()}
     for layer in chosen.layers:
         if "activation" in emit:
             outputs.append(tape.rename(tape.value(layer.tensor), f"cam/activation/{layer.name}"))

@@ -186,7 +186,7 @@ def _missing(forward: Forward, score: str, layer: str) -> list[Node]:
     prepared = copy(forward)
     tape = Tape(prepared)
     score, layer = (dequantized(name, prepared, tape) for name in (score, layer))
-    prepare(prepared, tape, keep=[score, layer])
+    prepare(prepared, tape, keep=[layer], of=score)
     return missing(prepared, score, [layer])
 
 
@@ -240,10 +240,8 @@ def _channel_axis(forward: Forward, node: Node, output: str, axes: Mapping[str, 
 
 def _plain(node: Node) -> str:
     """The operator that a quantised or fused one is for."""
-    for prefix in ("QLinear", "NhwcFused", "Nhwc", "Fused"):
-        if node.domain or node.op == "QLinearConv":
-            return node.op.removeprefix(prefix)
-    return node.op
+    name = node.op.removeprefix("QLinear").removeprefix("Nhwc").removesuffix("Integer")
+    return name.removeprefix("Fused") if node.domain else name
 
 
 def _ints(value: object) -> list[int]:

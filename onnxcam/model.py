@@ -18,6 +18,7 @@ from onnxcam.errors import InputError, ModelError
 
 _OPTIONAL = 4  # the first IR version in which an initializer is the default of an input
 _OLDEST = 7  # the first opset that onnxruntime runs
+_UNTOLD = 17  # the opset of what is added to a model that has operators of other domains only
 
 ModelLike = str | os.PathLike[str] | bytes | onnx.ModelProto
 
@@ -133,8 +134,13 @@ def _parse(content: bytes, what: str) -> onnx.ModelProto:
 def _checked(proto: onnx.ModelProto, what: str) -> onnx.ModelProto:
     if not proto.graph.node or not proto.opset_import:
         raise ModelError(f"{what} is not an ONNX model: it has no graph.")
+    if not any(o.domain in ("", "ai.onnx") for o in proto.opset_import):
+        told = onnx.ModelProto()
+        told.CopyFrom(proto)
+        told.opset_import.add(domain="", version=_UNTOLD)
+        return told
     opset = _opset(proto)
-    if opset < _OLDEST and any(o.domain in ("", "ai.onnx") for o in proto.opset_import):
+    if opset < _OLDEST:
         raise ModelError(
             f"{what} uses opset {opset}, which onnxruntime does not run. Convert it: onnx.version_converter"
         )

@@ -35,7 +35,7 @@ def expand(node: Node, forward: Forward, tape: Tape) -> list[Node]:
         forward.learn(proto, inner, types)
         known = all(forward.has_type(name) for name in (*inner.outputs, *inner.inputs) if name)
         if known and not set(inner.outputs) & set(node.outputs):
-            tape.copy(proto, {o: forward.type(o) for o in inner.outputs if o})
+            tape.copy(proto, [forward.type(o) for o in inner.outputs if o])
         result += expand(inner, forward, tape)
     return result
 
@@ -46,8 +46,8 @@ def _opened(
     """What is inside an If whose condition is constant, or an operator that is a function of others."""
     if node.op == "If" and not node.domain:
         return chosen(node.inputs[0], node.attributes, node.outputs, tape.fresh("If"), forward)
-    if find(node.op, node.domain, node.version) is not None:
-        return None
+    if find(node.op, node.domain, node.version) is not None or not all(forward.has_type(i) for i in node.inputs if i):
+        return None  # of a sequence there is no type to specify a body with
     own = forward.functions.get((node.domain, node.op))
     function = own or forward.lowered(node) or _specified(node, forward)
     return None if function is None else _inline(node, function, forward, tape)
@@ -59,7 +59,7 @@ def _specified(node: Node, forward: Forward) -> onnx.FunctionProto | None:
         schema: Any = schema_of(node.op, node.domain, node.version)  # onnx's stubs leave out function bodies
     except defs.SchemaError:
         return None
-    opset = forward.opsets[""]
+    opset = node.version
     if schema.has_context_dependent_function:
         types = [
             forward.type(i).proto().SerializeToString() if i else onnx.TypeProto().SerializeToString()

@@ -4,7 +4,8 @@ It is a view: the ModelProto is never changed. Types come from one pass over the
 whole-graph inference where only that can tell (shapes computed from shapes), and by the file's own value_info last.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,8 +16,8 @@ from onnx.reference import ReferenceEvaluator
 
 from onnxcam.errors import ModelError
 from onnxcam.grad import nested, sizes
-from onnxcam.grad.infer import Type, broadcast, infer
-from onnxcam.grad.lowering import Use, lowered, types_of
+from onnxcam.grad.infer import Type, broadcast, infer, keeps_sliced_symbols
+from onnxcam.grad.lowering import BAKED, Use, lowered, types_of
 from onnxcam.grad.subgraph import captured
 from onnxcam.grad.tensor import SMALL, schema_of
 
@@ -64,7 +65,7 @@ class Forward:
     """A model's main graph: `nodes`, `inputs`, `outputs`, and types and constants by tensor name."""
 
     def __init__(self, model: onnx.ModelProto, folder: str = "") -> None:
-        """Read `model`; `folder` is where its external data lies. Raises ModelError for an unsorted graph."""
+        """Read `model`; `folder` is where its external data lies. Raises ModelError for a cyclic graph."""
         graph = model.graph
         self.opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
         self.opsets.setdefault("", 1)
@@ -72,7 +73,6 @@ class Forward:
         self.initializers = {t.name: t for t in graph.initializer}
         self.inputs = [i.name for i in graph.input if i.name not in self.initializers]
         self.outputs = [o.name for o in graph.output]
-        self.nodes = [Node.of(n, self.opsets) for n in graph.node]
         self.functions = {(f.domain, f.name): f for f in model.functions}
         self._folded: dict[str, npt.NDArray[np.generic]] = {}
         self._sizes: dict[str, sizes.Vector] = {}
@@ -80,8 +80,10 @@ class Forward:
         self._types |= {t.name: Type(t.data_type, tuple(t.dims)) for t in graph.initializer}
         self._types |= {t.values.name: Type(t.values.data_type, tuple(t.dims)) for t in graph.sparse_initializer}
         self._names = {n.name for n in graph.node} | set(self._types) | {o for n in graph.node for o in n.output}
+        protos = self._sorted(graph.node)
+        self.nodes = [Node.of(n, self.opsets) for n in protos]
         self._check_order()
-        self._read_types(model)
+        self._read_types(model, protos)
 
     def type(self, name: str) -> Type:
         """Type of a tensor. Raises ModelError where neither inference nor the file tells its element type."""
@@ -136,7 +138,9 @@ class Forward:
             return
         name, x = node.outputs[0], self._types.get(node.inputs[0])
         known = [self._sizes_of(i) for i in node.inputs]
-        resized = node.op == "Resize" and len(known) == 4 and not {"axes", "keep_aspect_ratio_policy"} & {*node.attributes}
+        resized = (
+            node.op == "Resize" and len(known) == 4 and not {"axes", "keep_aspect_ratio_policy"} & {*node.attributes}
+        )
         if node.op in ("Reshape", "Expand", "ConstantOfShape") or resized:
             target = known[-1]
             dtype = found[name].dtype if name in found else x.dtype if x else None
@@ -170,6 +174,14 @@ class Forward:
         """A graph inside this one, read as a model of its own."""
         return Forward(model, self.folder)
 
+    def only(self, nodes: Iterable[onnx.NodeProto], types: Mapping[str, Type]) -> "Forward":
+        """The same tensors with other nodes, which make some that are of these types."""
+        other = copy(self)
+        other.nodes = [Node.of(n, self.opsets) for n in nodes]
+        for name in (name for n in other.nodes for name in (*n.inputs, *n.outputs) if name in types):
+            self.add(name, types[name])
+        return other
+
     def add(self, name: str, type_: Type) -> None:
         """Make a tensor that was written on top of the graph known to the walk."""
         self._types[name] = type_
@@ -191,22 +203,43 @@ class Forward:
                 readers.setdefault(name, []).append(node)
         return readers
 
+    def _sorted(self, nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+        """The nodes, each after those that it reads: runtimes take them in any order. What no order helps comes last."""
+        known, late, found = set(self._types) | set(self.inputs) | {""}, list(nodes), list[onnx.NodeProto]()
+        while late:
+            waiting, late = late, []
+            for node in waiting:
+                if known.issuperset((*node.input, *captured(node))):
+                    known.update(node.output)
+                    found.append(node)
+                else:
+                    late.append(node)
+            if len(late) == len(waiting):
+                break
+        return found + late
+
     def _check_order(self) -> None:
         known = set(self._types) | set(self.inputs) | {""}
         for node in self.nodes:
+            if node.domain in BAKED:
+                raise ModelError(
+                    f"Node {node} is laid out for one kind of processor: onnxruntime saved the model at its highest "
+                    "level. Take the model before optimising, or optimise it to the level 'extended' at most."
+                )
             late = [i for i in node.inputs if i not in known]
             if late:
                 raise ModelError(
-                    f"Node {node} reads '{late[0]}' before a node makes it: the graph is unsorted or cyclic."
+                    f"Node {node} reads '{late[0]}' before a node makes it: the graph is cyclic or incomplete."
                 )
             known.update(node.outputs)
         lost = [o for o in self.outputs if o not in known]
         if lost:
             raise ModelError(f"The model's output '{lost[0]}' is made by no node: the file is incomplete.")
 
-    def _read_types(self, model: onnx.ModelProto) -> None:
-        declared = {v.name: t for v in _whole_graph_types(model, self.initializers) if (t := Type.of(v.type, v.name))}
-        for proto, node in zip(model.graph.node, self.nodes, strict=True):
+    def _read_types(self, model: onnx.ModelProto, protos: Sequence[onnx.NodeProto]) -> None:
+        computed = _whole_graph_types(model, protos, self.initializers)
+        declared = {v.name: t for v in computed if (t := Type.of(v.type, v.name))}
+        for proto, node in zip(protos, self.nodes, strict=True):
             self.learn(proto, node, declared)
 
     def _infer(self, proto: onnx.NodeProto, node: Node) -> dict[str, Type]:
@@ -261,14 +294,16 @@ class Forward:
                 self._folded[name] = np.asarray(value)
 
 
-def _whole_graph_types(model: onnx.ModelProto, initializers: Iterable[str]) -> list[onnx.ValueInfoProto]:
+def _whole_graph_types(
+    model: onnx.ModelProto, protos: Sequence[onnx.NodeProto], initializers: Iterable[str]
+) -> list[onnx.ValueInfoProto]:
     """Onnx's inference over the graph without its large weights; what the file declares where that says nothing."""
     source = model.graph
     light = onnx.ModelProto(
         ir_version=max(model.ir_version, 4), opset_import=model.opset_import, functions=model.functions
     )
     light.graph.name = source.name or "graph"
-    light.graph.node.extend(source.node)
+    light.graph.node.extend(protos)
     # Shapes that the file declares may be stale (a batch size edited afterwards): only what is computed counts.
     light.graph.output.extend(helper.make_empty_tensor_value_info(o.name) for o in source.output)
     known = set(initializers)
@@ -278,13 +313,26 @@ def _whole_graph_types(model: onnx.ModelProto, initializers: Iterable[str]) -> l
             light.graph.initializer.append(tensor)
         else:
             light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    opsets = {o.domain: o.version for o in model.opset_import}
+    if keeps_sliced_symbols(opsets) and any(n.op_type == "Slice" for n in source.node):
+        return list(source.value_info)
     try:
         inferred = shape_inference.infer_shapes(light, data_prop=True).graph
     except (shape_inference.InferenceError, RuntimeError):
         inferred = light.graph  # a contradiction somewhere: node-by-node inference goes as far as it can
     computed = [*inferred.value_info, *inferred.output]
+    if any(n.op_type == "SequenceAt" for n in source.node):
+        _forget_symbols(computed)
     names = {v.name for v in computed if v.type.WhichOneof("value")}
     return [*computed, *(v for v in (*source.value_info, *source.output) if v.name not in names)]
+
+
+def _forget_symbols(values: Iterable[onnx.ValueInfoProto]) -> None:
+    """Drop the symbols of onnx's own: tensors out of one sequence share them, though their sizes differ."""
+    for value in values:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param.startswith("unk__"):
+                dim.Clear()
 
 
 def _sharper(a: Type | None, b: Type | None) -> Type | None:
@@ -295,7 +343,6 @@ def _sharper(a: Type | None, b: Type | None) -> Type | None:
         return Type(a.dtype, b.shape)
     if b.shape is None or len(a.shape) != len(b.shape):
         return a
-    own = [isinstance(d, str) and ":" in d for d in a.shape]
-    return Type(
-        a.dtype, tuple(y if isinstance(y, int) or mine else x for x, y, mine in zip(a.shape, b.shape, own, strict=True))
-    )
+    open_ = [isinstance(d, str) and ":" in d for d in a.shape]
+    pairs = zip(a.shape, b.shape, open_, strict=True)
+    return Type(a.dtype, tuple(y if o or isinstance(y, int) and isinstance(x, str) else x for x, y, o in pairs))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
-from onnx import defs, helper, shape_inference
+from onnx import defs, helper, numpy_helper, shape_inference
 
 from onnxcam.grad.window import Window
 
@@ -75,7 +75,22 @@ def infer(
     types = {name: t for name in found if (t := Type.of(found[name], name))}
     if node.op_type in _WINDOWED and node.input[0] in inputs:
         types = {name: _window_symbols(node, inputs, t) for name, t in types.items()}
+    if node.op_type == "Slice" and keeps_sliced_symbols(opsets):
+        types = {name: _sliced_symbols(node, t, data) for name, t in types.items()}
     return types
+
+
+def keeps_sliced_symbols(opsets: Mapping[str, int]) -> bool:
+    """Whether onnx's inference takes a slice of an open axis to be as long as the axis: that of opset 10 does."""
+    return opsets.get("") == 10
+
+
+def _sliced_symbols(node: onnx.NodeProto, y: Type, data: Mapping[str, onnx.TensorProto]) -> Type:
+    shape = y.shape or ()
+    axes = data.get(node.input[3]) if len(node.input) > 3 else None
+    cut = {int(a) % len(shape) for a in numpy_helper.to_array(axes).reshape(-1)} if axes else set(range(len(shape)))
+    name = node.output[0]
+    return Type(y.dtype, tuple(f"{name}:{i}" if i in cut and isinstance(d, str) else d for i, d in enumerate(shape)))
 
 
 def broadcast(shapes: Sequence[Shape]) -> Shape | None:
@@ -111,5 +126,8 @@ def _window_symbols(node: onnx.NodeProto, inputs: Mapping[str, Type], y: Type) -
         kernel, attributes.get("strides"), attributes.get("dilations"), None if valid else attributes.get("pads")
     )
     ceil = bool(attributes.get("ceil_mode", 0))
-    dims = [d if isinstance(d, int) else window.symbol(i, x[2 + i], same, ceil) for i, d in enumerate(y.shape[2:])]
+    dims = [
+        window.symbol(i, size, same, ceil) if not isinstance(d, int) else d - window.beyond(i, size, d) if ceil else d
+        for i, (d, size) in enumerate(zip(y.shape[2:], x[2:], strict=True))
+    ]
     return Type(y.dtype, (*y.shape[:2], *dims))

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxcam.grad.control import Gradients, graph_of, subgraph, write
+from onnxcam.grad.control import Gradients, graph_of, subgraph
 from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Type
 from onnxcam.grad.nested import enter_loop, slice_of
@@ -77,7 +77,7 @@ class Backward:
         """Write the loop over this iteration; the gradients of what is wanted."""
         tape = values[wanted[0]].tape
         node.output[:] = [tape.fresh("gradient") for _ in self.outputs]
-        results = dict(zip(self.outputs, write(tape, node, [values[n].type for n in self.outputs]), strict=True))
+        results = dict(zip(self.outputs, tape.copy(node, [values[n].type for n in self.outputs]), strict=True))
         return [results[n] for n in wanted]
 
 
@@ -109,13 +109,8 @@ def _again(
     final = [inside.graph.type(o) for o in inside.body.outputs[first : first + len(states)]]
     slices = [inside.graph.type(n) for n in saved]
     stacks = [Type(t.dtype, None if t.shape is None else (f"{node.name}:trips", *t.shape)) for t in slices]
-    values = iter(write(tape, node, [*final, *stacks]))
+    values = iter(tape.copy(node, [*final, *stacks]))
     return {own[i]: next(values) for i in states}, dict(zip(saved, values, strict=True))
-
-
-def _values(own: Names, captured: Mapping[str, str], inputs: Sequence[Value]) -> dict[str, Value]:
-    """What a loop reads, by the names that it has in the body."""
-    return dict(zip([*own, *(captured[v.name] for v in inputs[len(own) :])], inputs, strict=True))
 
 
 # ----- Scan -----
@@ -151,7 +146,7 @@ def scan(
     out_axes, out_ways = scan_output_axes or [0] * len(g), scan_output_directions or [0] * len(g)
     slices = [slice_of(v.type, a) for v, a in zip(inputs[n:], axes, strict=False)]
     inside = enter_loop(body, tape.fresh("Scan"), [v.type for v in inputs[:n]], slices, graph_of(inputs[0]))
-    values = _values(inside.body.inputs, inside.body.captured, inputs)
+    values = dict(zip([*inside.body.inputs, *inside.body.captured.values()], inputs, strict=True))
     names = list(values)
     backward = Backward.of(inside, range(n), [names[i] for i in wanted], g)
     inner = backward.tape
@@ -201,7 +196,7 @@ def loop(
     tape, states = given[0].tape, range(2, n)
     inside = enter_loop(body, tape.fresh("Loop"), [v.type for v in given[: n - 2]], [], graph_of(given[0]))
     counter, condition, *own = inside.body.inputs
-    values = _values(own, inside.body.captured, given)
+    values = dict(zip([*own, *inside.body.captured.values()], given, strict=True))
     names = [counter, condition, *values]
     backward = Backward.of(inside, states, [names[i] for i in wanted], g)
     node = helper.make_node("Loop", [v.name if v else "" for v in inputs[:n]], [], tape.fresh("Loop"), body=body)

@@ -4,7 +4,7 @@ Each rewrite is one function from a node to the nodes that take its place; a rew
 rules. What a rewrite computes anew (run-time pads) is written on the tape, where unused nodes are dropped in the end.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from onnxcam.grad.expand import expand
@@ -12,20 +12,22 @@ from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Type
 from onnxcam.grad.mask import LOWEST
 from onnxcam.grad.quantized import join
-from onnxcam.grad.shapes import INT64, sizes
+from onnxcam.grad.sequences import unpacked
+from onnxcam.grad.shapes import INT64, not_negative, sizes
 from onnxcam.grad.tensor import Tape, op
 from onnxcam.grad.window import Window
 
 Rewrite = Callable[[Node, Forward, Tape], list[Node]]
 
 
-def prepare(forward: Forward, tape: Tape, keep: Sequence[str] = ()) -> None:
-    """Rewrite `forward.nodes` in place; tensors named in `keep` stay visible to the walk."""
+def prepare(forward: Forward, tape: Tape, keep: Sequence[str] = (), of: str | None = None) -> None:
+    """Rewrite `forward.nodes` in place; `of`, which is differentiated, and `keep` stay visible to the walk."""
     forward.nodes = [new for node in forward.nodes for new in expand(node, forward, tape)]
-    join(forward, tape, keep[:1])
+    forward.nodes = unpacked(forward, tape)
+    join(forward, tape, of)
     forward.nodes = [new for node in forward.nodes for new in _explicit_pads(node, forward, tape)]
-    _robust_softmax(forward)
-    _fuse_gates(forward, set(keep) | set(forward.outputs))
+    _robust_softmax(forward, tape)
+    _fuse_gates(forward, {*keep, *forward.outputs, *([of] if of else [])})
 
 
 # ----- padding -----
@@ -41,12 +43,14 @@ def _explicit_pads(node: Node, forward: Forward, tape: Tape) -> list[Node]:
         return [replace(node, attributes={k: v for k, v in rest.items() if k != "pads"})]
     x = tape.value(node.inputs[0])
     window = _window(node, forward)
+    if any(d > 1 for d in window.dilations):
+        return [node]  # onnxruntime places these windows elsewhere than the specification: no rule takes them
     space = x.shape[2:]
     lower = mode == b"SAME_LOWER"
     begin, end = [], []
     for size, k, s in zip(space, window.reach, window.strides, strict=True):
         if not isinstance(size, int) and s > 1:
-            return _pad_at_run_time(node, rest, forward, tape, window, lower)
+            return _pad_at_run_time(node, rest, forward, tape, window, lower) if tape.graph.opsets[""] >= 11 else [node]
         total = max(0, k - 1 if s == 1 or not isinstance(size, int) else (-(-size // s) - 1) * s + k - size)
         small = total // 2
         begin.append(total - small if lower else small)
@@ -65,16 +69,17 @@ def _pad_at_run_time(
     one = tape.constant([1], INT64)
     windows = op.Div(op.Sub(op.Add(size, stride), one), stride)
     need = op.Add(op.Mul(op.Sub(windows, one), stride), tape.constant(window.reach, INT64))
-    total = op.Max(op.Sub(need, size), tape.constant([0], INT64))
+    total = not_negative(op.Sub(need, size))
     small = op.Div(total, tape.constant([2], INT64))
     large = op.Sub(total, small)
     none = tape.constant([0, 0], INT64)
     pads = op.Concat(none, *((large, none, small) if lower else (small, none, large)), axis=0)
     padded = op.Pad(x, pads=pads, constant_value=LOWEST[x.dtype] if node.op == "MaxPool" else None)
     forward.add(pads.name, pads.type)
-    forward.add(padded.name, Type(x.dtype, (*x.shape[:2], *padded.shape[2:])))
+    padded = tape.retype(padded, Type(x.dtype, (*x.shape[:2], *padded.shape[2:])))
+    forward.add(padded.name, padded.type)
     padding = Node("Pad", f"{node.name}/pad", (x.name, pads.name), (padded.name,), {}, "", forward.opsets[""])
-    unpadded = {k: v for k, v in rest.items() if k != "pads"}
+    unpadded = {k: v for k, v in rest.items() if k not in ("pads", "ceil_mode")}  # the windows fit as they are
     pooled = replace(node, inputs=(padded.name, *node.inputs[1:]), attributes=unpadded)
     if node.op != "AveragePool" or node.attributes.get("count_include_pad", 0):
         return [padding, pooled]
@@ -121,22 +126,42 @@ def _fuse_gates(forward: Forward, keep: set[str]) -> None:
     forward.nodes = [n for n in forward.nodes if not dropped.intersection(n.outputs)]
 
 
-def _robust_softmax(forward: Forward) -> None:
+def _robust_softmax(forward: Forward, tape: Tape) -> None:
     """A softmax s with rows that are masked out, Where(row, 0, s) as attention has it, is that softmax with zero rows.
 
     Read from the output, which is 0 in such a row where s is NaN, its gradient is 0 there too, and not 0 · NaN.
     """
     made = forward.producers()
-    for position, node in enumerate(forward.nodes):
-        if node.op != "Where" or node.domain:
+    nodes: list[Node] = []
+    for node in forward.nodes:
+        source = _masked_softmax(node, made, forward)
+        if source is None:
+            nodes.append(node)
             continue
-        test, zero, kept = node.inputs
-        source, value = made.get(kept), forward.constant(zero, 1)
-        while source and source.op == "Cast" and forward.type(source.inputs[0]).dtype == forward.type(kept).dtype:
-            source = made.get(source.inputs[0])
-        if source is None or source.op != "Softmax" or value is None or value.any():
+        exact = forward.type(source.outputs[0]).dtype
+        if exact == forward.type(node.outputs[0]).dtype:
+            nodes.append(replace(source, outputs=node.outputs))
             continue
-        by_row = (forward.type(test).shape or (0,))[-1] == 1 and source.attributes.get("axis", -1) == -1
-        asks = made.get(test)
-        if by_row or (asks is not None and asks.op == "IsNaN" and asks.inputs == (kept,)):
-            forward.nodes[position] = replace(source, outputs=node.outputs)
+        clean = op.Cast(tape.value(node.outputs[0]), to=exact)
+        forward.add(clean.name, clean.type)
+        back = {"to": forward.type(node.outputs[0]).dtype}
+        nodes += [
+            replace(source, outputs=(clean.name,)),
+            Node("Cast", node.name, (clean.name,), node.outputs, back, "", node.version),
+        ]
+    forward.nodes = nodes
+
+
+def _masked_softmax(node: Node, made: Mapping[str, Node], forward: Forward) -> Node | None:
+    """The softmax whose rows `node` sets to 0; None where it does something else."""
+    if node.op != "Where" or node.domain:
+        return None
+    test, zero, kept = node.inputs
+    source, value = made.get(kept), forward.constant(zero, 1)
+    while source and source.op == "Cast":
+        source = made.get(source.inputs[0])
+    if source is None or source.op != "Softmax" or value is None or value.any():
+        return None
+    by_row = (forward.type(test).shape or (0,))[-1] == 1 and source.attributes.get("axis", -1) == -1
+    asks = made.get(test)
+    return source if by_row or (asks is not None and asks.op == "IsNaN" and asks.inputs == (kept,)) else None

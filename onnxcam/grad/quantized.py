@@ -3,7 +3,7 @@
 The walk stops at integers, and rules need float values. So a quantiser, what moves its integers about, and what
 dequantises them become float operators between the tensors that DequantizeLinear gives: the file's own where it has
 them, else written on the tape, where they are dropped unless read. Nothing of the tail may read a tensor between an
-operator and its quantiser: onnxruntime would then compute that operator in float. Its dequantised value is read instead.
+operator and its quantiser, or onnxruntime computes that operator in float: its dequantised value is read instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,13 @@ _RESULT = {
     "QuantizeLinear": (1, 2), "QLinearConv": (6, 7), "QLinearMatMul": (6, 7), "QLinearAdd": (6, 7),
     "QLinearMul": (6, 7), "QGemm": (7, 8), "QLinearConcat": (0, 1), "QLinearWhere": (7, 8),
     "QLinearAveragePool": (3, 4), "QLinearGlobalAveragePool": (3, 4), "QLinearLeakyRelu": (3, 4),
-    "QLinearSigmoid": (3, 4), "QLinearSoftmax": (3, 4), "QLinearReduceMean": (3, 4),
+    "QLinearSigmoid": (3, 4), "QLinearSoftmax": (3, 4),
 }  # fmt: skip
 _SHAPES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _MOVES = _SHAPES | {
     "Concat", "DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "MaxPool", "Slice", "SpaceToDepth",
     "Split", "Tile",
 }  # fmt: skip
-# What these make lies within the range of what they read: a value at a bound of its own range was not cut off there.
-_BOUNDED = _MOVES | {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean", "Resize", "Softmax"}
 _INTEGERS = frozenset({
     TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16, TensorProto.INT32, TensorProto.UINT4,
     TensorProto.INT4,
@@ -76,8 +74,11 @@ def dequantized(name: str, forward: Forward, tape: Tape) -> str:
 
 
 def shown(forward: Forward) -> dict[str, str]:
-    """The tensor to look at in place of another: an integer one's dequantised values where the file has them, else
-    itself; and that of its quantised copy for a float tensor which nothing but quantisers reads."""
+    """The tensor to look at in place of another.
+
+    For an integer one, its dequantised values where the file has them, else itself; for a float one that nothing but
+    quantisers reads, the same of what they make of it.
+    """
     own, found = _own(forward), {}
     for q, meaning in meanings(forward).items():
         found[q] = next((n.outputs[0] for n in own.get(q, []) if _equal(_meaning(n, 1, 2), meaning, forward)), q)
@@ -94,15 +95,18 @@ def _hidden(forward: Forward) -> dict[str, str]:
     }
 
 
-def join(forward: Forward, tape: Tape, of: Sequence[str]) -> None:
-    """Rewrite `forward.nodes` in place; a quantiser with nothing but shapes between it and `of` is never saturated."""
+def join(forward: Forward, tape: Tape, of: str | None = None) -> None:
+    """Rewrite `forward.nodes` in place. Values of `of`, the tensor that is differentiated, count as inside their range.
+
+    Calibration puts the largest value ever seen at the very bound: the best score of all would have no gradient.
+    """
     for node in forward.nodes:
         if _is(node, "DequantizeLinear") and _is_weight(node, forward):
             tape.instead[node.outputs[0]] = _folded(node, forward, tape).name
     found = meanings(forward)
     own = _own(forward, tape)
     floats = {q: _float(q, m, own, forward, tape) for q, m in found.items()}
-    graph = _Graph(forward, tape, found, floats, _unclipped(forward, of))
+    graph = _Graph(forward, tape, found, floats, _result(forward, of))
     tape.instead |= {x: floats[q] for x, q in _hidden(forward).items()}
     tape.instead |= {floats[n.outputs[0]]: n.inputs[0] for n in forward.nodes if n.op == "DynamicQuantizeLinear"}
     forward.nodes = [new for node in forward.nodes for new in _rewritten(node, graph)]
@@ -136,7 +140,7 @@ class _Graph:
     tape: Tape
     meanings: Mapping[str, Meaning]
     floats: dict[str, str]
-    unclipped: frozenset[str]
+    result: frozenset[str]
 
 
 def _rewritten(node: Node, graph: _Graph) -> list[Node]:
@@ -156,8 +160,8 @@ def _rewritten(node: Node, graph: _Graph) -> list[Node]:
 def _quantiser(node: Node, graph: _Graph) -> Node:
     x, q = node.inputs[0], node.outputs[0]
     dtype = graph.forward.type(q).dtype
-    clips = node.op == "QuantizeLinear" and q not in graph.unclipped and dtype != TensorProto.INT32
-    if not clips:
+    spared = q in graph.result and x in graph.tape.instead
+    if node.op != "QuantizeLinear" or spared or dtype == TensorProto.INT32:
         return Node("Identity", node.name, (x,), (graph.floats[q],), {}, "", graph.forward.opsets[""])
     attributes = {"axis": graph.meanings[q].axis, "block_size": graph.meanings[q].block_size, "to": dtype}
     return Node("Quantized", node.name, node.inputs, (graph.floats[q],), attributes, WALK, 1)
@@ -218,9 +222,7 @@ def _floats(names: Sequence[str], graph: _Graph) -> tuple[str, ...]:
 
 
 # ----- what stands for what -----
-def _float(
-    name: str, meaning: Meaning, own: Mapping[str, Sequence[Node]], forward: Forward, tape: Tape
-) -> str:
+def _float(name: str, meaning: Meaning, own: Mapping[str, Sequence[Node]], forward: Forward, tape: Tape) -> str:
     for node in own.get(name, []):
         if _equal(_meaning(node, 1, 2), meaning, forward):
             return node.outputs[0]
@@ -245,23 +247,14 @@ def _own(forward: Forward, tape: Tape | None = None) -> dict[str, list[Node]]:
     return found
 
 
-def _unclipped(forward: Forward, of: Sequence[str]) -> frozenset[str]:
-    """Quantised tensors of which a value at the bound of the range was not cut off there.
-
-    Operators may have had an activation folded into their range; those that stay within the range of what they read
-    have not, and neither has what is differentiated, which calibration puts at the very bound.
-    """
-    made = forward.producers()
-    found = set()
-    for node in forward.nodes:
-        source = made.get(node.inputs[0]) if _is(node, "QuantizeLinear") else None
-        if source and source.op in _BOUNDED:
-            found.add(node.outputs[0])
-    for name in of:
-        while (node := made.get(name)) and (node.op in _SHAPES or _is(node, "DequantizeLinear")):
-            name = node.inputs[0]
-        if node and _is(node, "QuantizeLinear"):
+def _result(forward: Forward, of: str | None) -> frozenset[str]:
+    """The quantised tensors that `of` is, but for its shape."""
+    made, found = forward.producers(), set()
+    name = of or ""
+    while (node := made.get(name)) and (node.op in _SHAPES | {"QuantizeLinear", "DequantizeLinear"}):
+        if node.op == "QuantizeLinear":
             found.add(name)
+        name = node.inputs[0]
     return frozenset(found)
 
 

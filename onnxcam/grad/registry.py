@@ -32,7 +32,8 @@ class Row:
 
     `elementwise` rules return something shaped like the output, which the walk sums to the input's shape; `variadic`
     is one rule `(g, y, index, *inputs)` for every input; `many` hands tuples of all outputs as `g` and `y`; `joint` is
-    one rule `(g, y, wanted, *inputs)` that returns the gradients of all the inputs at the places `wanted`.
+    one rule `(g, y, wanted, *inputs)` that returns the gradients of all the inputs at the places `wanted`; `formula` is
+    no rule but the operator itself, `(*inputs) -> outputs` in terms of others, through which the walk goes on.
     """
 
     rules: tuple[Rule | Stop, ...]
@@ -42,6 +43,7 @@ class Row:
     variadic: Rule | None = None
     many: bool = False
     joint: Joint | None = None
+    formula: Joint | None = None
 
     def rule(self, index: int) -> Rule | Stop | None:
         """The rule for one input; None where there is none."""
@@ -73,6 +75,11 @@ def variadic(op: str, rule: Rule, *, elementwise: bool = False) -> None:
 def joint(op: str, rule: Joint, *, since: int = 1) -> None:
     """Register one rule `(g, y, wanted, *inputs, **attributes)` for all inputs at once: control flow runs once."""
     _TABLE.setdefault(("", op), []).append(Row((), since=since, joint=rule))
+
+
+def formula(op: str, function: Joint) -> None:
+    """Register an operator as what it computes, `(*inputs, **attributes) -> outputs`, written in other operators."""
+    _TABLE.setdefault(("", op), []).append(Row((), formula=function))
 
 
 def find(op: str, domain: str, version: int) -> Row | None:

@@ -68,6 +68,9 @@ def _pull(
         if row.joint is not None:
             attributes = bind.attributes(node, row.joint, tape)
             results = dict(zip(wanted, row.joint(g, outputs, list(wanted), *inputs, **attributes), strict=True))
+        elif row.formula is not None:
+            attributes = bind.attributes(node, row.formula, tape)
+            results = _through(row.formula(*inputs, **attributes), inputs, forward, g, wanted)
         else:
             rules = {i: rule for i in wanted if (rule := row.rule(i)) is not None and not isinstance(rule, Stop)}
             results = {i: _apply(row, rule, i, node, g, outputs, inputs, tape) for i, rule in rules.items()}
@@ -78,6 +81,22 @@ def _pull(
         if row.elementwise and y is not None and len([i for i in node.inputs if i]) > 1:
             result = sum_to(result, y, x)
         gradients.setdefault(node.inputs[i], []).append(_checked(result, x, node))
+
+
+def _through(
+    y: Sequence[Value],
+    inputs: Iterable[Value | None],
+    forward: Forward,
+    g: list[Value | None],
+    wanted: Mapping[int, Value],
+) -> dict[int, Value]:
+    """The walk over what was just written: from `y` back to the inputs at `wanted`, and not beyond any input."""
+    tape = y[0].tape
+    seeds = {v.name: d for v, d in zip(y, g, strict=False) if d is not None}
+    inside = forward.only(tape.between([x.name for x in inputs if x], seeds), tape.types)
+    found = accumulate(inside, tape, seeds, [x.name for x in wanted.values()])
+    first = {x.name: i for i, x in reversed(list(wanted.items()))}  # an input that is given twice has one gradient
+    return {i: found[name] for name, i in first.items() if name in found}
 
 
 def _apply(
@@ -155,6 +174,6 @@ def _path(forward: Forward, of: Iterable[str], reached: set[str]) -> list[Node]:
 
 def _has_rules(node: Node, reached: set[str]) -> bool:
     row = find(node.op, node.domain, node.version)
-    if row is None or row.joint is not None:
+    if row is None or row.joint is not None or row.formula is not None:
         return row is not None
     return all(row.rule(i) is not None for i, name in enumerate(node.inputs) if name in reached)

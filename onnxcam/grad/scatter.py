@@ -12,7 +12,19 @@ import numpy.typing as npt
 import onnx
 
 from onnxcam.errors import UnsupportedGradient
-from onnxcam.grad.shapes import INT64, crop, each_size, pad, reshape, reshape_like, shape_of, sizes, static, zeros_like
+from onnxcam.grad.shapes import (
+    INT64,
+    crop,
+    each_size,
+    of_rank,
+    pad,
+    reshape,
+    reshape_like,
+    shape_of,
+    sizes,
+    static,
+    zeros_like,
+)
 from onnxcam.grad.tensor import Value, op
 
 SHORT = 128  # along axes of up to this length a product adds up
@@ -62,16 +74,16 @@ def one_hot(indices: Value, n: Value, dtype: int, axis: int = -1) -> Value:
 # ----- places that may repeat -----
 def add_rows(g: Value, indices: Value, size: Value, axis: int) -> Value:
     """The transpose of Gather at `indices`, int [n], from an axis of `size`, int64 [1]: `g` added up in zeros."""
-    places, shape = wrapped(indices, size), _resized(g, axis, size)
+    places = wrapped(indices, size)
     if not _suits_product(size):
         along = [-1 if a == axis else 1 for a in range(g.rank)]
-        return _add(
-            op.Expand(g.tape.constant(0, g.dtype), shape), op.Expand(reshape(places, along), shape_of(g)), g, axis
-        )
+        return _add(_zeros(g, axis, size), op.Expand(reshape(places, along), shape_of(g)), g, axis)
     if axis == g.rank - 1:
         return op.MatMul(g, one_hot(places, size, g.dtype))
-    rows = reshape(g, [span(g, range(axis)), *each_size(g, [axis]), span(g, range(axis + 1, g.rank))])
-    return op.Reshape(op.MatMul(one_hot(places, size, g.dtype, axis=0), rows), shape)
+    before, after = range(axis), range(axis + 1, g.rank)
+    rows = reshape(g, [span(g, before), *each_size(g, [axis]), span(g, after)])
+    added = op.MatMul(one_hot(places, size, g.dtype, axis=0), rows)
+    return reshape(added, [*each_size(g, before), size, *each_size(g, after)])
 
 
 def add_elements(g: Value, indices: Value, x: Value, axis: int) -> Value:
@@ -108,6 +120,34 @@ def _add(zeros: Value, indices: Value, g: Value, axis: int) -> Value:
 
 def _suits_product(size: Value) -> bool:
     return opset_of(size) < 16 or (size.constant is not None and int(size.constant[0]) <= SHORT)
+
+
+# ----- index tuples -----
+def as_rows(x: Value, indices: Value, batch_dims: int = 0) -> tuple[Value, Value]:
+    """The numbers of the rows that index tuples point at, int64 [n], and `x` as the matrix of these rows."""
+    indexed = range(batch_dims, batch_dims + depth_of(indices))
+    size = sizes(x, indexed)
+    places = op.ReduceSum(op.Mul(wrapped(indices, size), _strides(x, indexed)), axes=[indices.rank - 1], keepdims=0)
+    if batch_dims:
+        batches = span(x, range(batch_dims))
+        first = op.Mul(numbers(batches), span(x, indexed))
+        places = op.Add(reshape(places, [batches, -1]), op.Unsqueeze(first, axes=[1]))
+    return reshape(places, [-1]), op.Flatten(x, axis=batch_dims + depth_of(indices))
+
+
+def depth_of(indices: Value) -> int:
+    """How many axes an index tuple goes through."""
+    depth = indices.shape[-1]
+    if not isinstance(depth, int):
+        raise UnsupportedGradient(f"the length of the index tuples in '{indices.name}' is unknown. Fix it in the model")
+    return depth
+
+
+def _strides(x: Value, axes: range) -> Value:
+    """How many places one step along each axis is, int64 [len(axes)]."""
+    steps = [span(x, axes[i + 1 :]) for i in range(len(axes))]
+    known = [int(s.constant[0]) for s in steps if s.constant is not None]
+    return x.tape.constant(known, INT64) if len(known) == len(steps) else op.Concat(*steps, axis=0)
 
 
 # ----- places that are distinct -----
@@ -164,14 +204,9 @@ def embed(g: Value, x: Value, begin: Value, axes: Sequence[int]) -> Value:
 def _zeros(g: Value, axis: int, length: Value) -> Value:
     if opset_of(g) < 8:
         raise UnsupportedGradient("an axis has no fixed length, which needs opset 8. Export with opset 11 or later")
-    return op.Expand(g.tape.constant(0, g.dtype), _resized(g, axis, length))
-
-
-def _resized(g: Value, axis: int, length: Value) -> Value:
-    """The shape of `g` with another length along `axis`."""
     parts = [length if a == axis else sizes(g, [a]) for a in range(g.rank)]
-    known = [int(p.constant[0]) for p in parts if p.constant is not None]
-    return g.tape.constant(known, INT64) if len(known) == g.rank else op.Concat(*parts, axis=0)
+    zeros = op.Expand(g.tape.constant(0, g.dtype), op.Concat(*parts, axis=0))
+    return of_rank(zeros, g.rank)
 
 
 def _inserted(axis: int, rank: int) -> list[int]:

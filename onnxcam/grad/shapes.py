@@ -83,6 +83,11 @@ def _sum_at_run_time(g: Value, y: Value, x: Value) -> Value:
     return op.Reshape(op.ReduceSum(g, axes, keepdims=1, noop_with_empty_axes=1), op.Shape(x))
 
 
+def not_negative(n: Value) -> Value:
+    """The larger of integers and 0, which Max does not take before opset 12."""
+    return op.Div(op.Add(n, op.Abs(n)), n.tape.constant([2], INT64))
+
+
 def expand_like(v: Value, x: Value) -> Value:
     """`v` stretched to the shape of `x`, to which it broadcasts."""
     if v.type.shape is not None and v.type.shape == x.type.shape:

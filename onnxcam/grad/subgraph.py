@@ -76,8 +76,13 @@ def enter(graph: onnx.GraphProto, scope: str, inputs: Sequence[Type | None], aro
 
 
 def captured(node: onnx.NodeProto) -> list[str]:
-    """The tensors that a node's subgraphs read from outside, in order."""
-    return list(dict.fromkeys(name for graph in subgraphs(node) for name in _free(graph)))
+    """The tensors that a node's subgraphs read from outside, in alphabetical order."""
+    return free(*subgraphs(node))
+
+
+def free(*graphs: onnx.GraphProto) -> list[str]:
+    """The tensors that graphs read from outside, in alphabetical order."""
+    return sorted({name for graph in graphs for name in _free(graph)})
 
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
@@ -91,7 +96,7 @@ def close(graph: onnx.GraphProto, scope: str, inputs: Sequence[Type | None], aro
     own = [v.name for v in graph.input] + [t.name for t in graph.initializer]
     own += [o for n in graph.node for o in n.output if o]
     names = {name: f"{scope}/{name}" for name in own}
-    taken = list(dict.fromkeys(_free(graph)))
+    taken = free(graph)
     constants = {n: c for n in taken if (c := around.constant(n, SMALL)) is not None}
     outer = {n: f"{scope}/{n}" if n in constants else n for n in taken}
     names |= outer

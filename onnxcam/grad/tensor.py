@@ -5,7 +5,7 @@ so functions of values are pure: no context is passed and nothing is ambient. No
 named by a counter of our own (its `Graph.layer` scans every tensor on each call), and typed as they are written.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -25,6 +25,7 @@ from onnxcam.grad.subgraph import captured
 Scalar = int | float | bool
 Attribute = int | float | str | Sequence[int] | Sequence[float] | None
 RENAMED = {("Pad", "value"): "constant_value", ("TopK", "k"): "K"}  # attributes that became inputs of another name
+HALF = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
 SMALL = 4096  # constants up to this many elements are shown to shape inference
 
 
@@ -112,29 +113,36 @@ class Value:
 class Tape:
     """Records nodes that extend a graph: names, types and shared constants have their one home here."""
 
-    def __init__(self, graph: Known, prefix: str = "grad") -> None:
+    def __init__(self, graph: Known, prefix: str = "grad", depth: int = 0) -> None:
         """Start an empty tape on top of `graph`; new tensors are called `<prefix>/<Op>_<n>`."""
         self.graph = graph
         self.prefix = prefix
+        self.depth = depth
         self.nodes: list[gs.Node] = []
         self._tensors: dict[str, gs.Tensor] = {}
         self._arrays: dict[str, npt.NDArray[np.generic]] = {}
         self._shared: dict[object, tuple[Value, ...]] = {}
         self._counts: dict[str, int] = {}
         self.instead: dict[str, str] = {}
+        self.wide: frozenset[int] = frozenset()
+        self.types: dict[str, Type] = {}
 
     def value(self, name: str) -> Value:
         """A tensor of the graph below, as something to compute with."""
         return Value(name, self.graph.type(name), self)
 
     def read(self, name: str) -> Value:
-        """A tensor of the graph below as rules read it: the one that `instead` names in its place."""
-        return self.value(self.instead.get(name, name))
+        """A tensor of the graph below as rules read it: the one that `instead` names; types in `wide` as float32."""
+        value = self.value(self.instead.get(name, name))
+        if value.dtype not in self.wide:
+            return value
+        known = self.graph.constant(value.name, SMALL)
+        wide = onnx.TensorProto.FLOAT
+        return op.Cast(value, to=wide) if known is None else self.constant(known, wide)
 
     def input(self, name: str, type_: Type) -> Value:
         """A new input of the extended graph."""
-        self._tensors[name] = gs.Variable(name, type_.dtype, type_.shape)
-        return Value(name, type_, self)
+        return self._made(gs.Variable(name, type_.dtype, type_.shape), type_)
 
     def constant(self, array: npt.ArrayLike, dtype: int) -> Value:
         """A constant tensor; equal ones are shared."""
@@ -143,8 +151,8 @@ class Tape:
         if key not in self._shared:
             name = self.fresh("constant")
             self._arrays[name] = values
-            self._tensors[name] = gs.Constant(name, np.ascontiguousarray(values).reshape(values.shape))
-            self._shared[key] = (Value(name, Type(dtype, values.shape), self),)
+            tensor = gs.Constant(name, np.ascontiguousarray(values).reshape(values.shape))
+            self._shared[key] = (self._made(tensor, Type(dtype, values.shape)),)
         return self._shared[key][0]
 
     def constant_of(self, name: str) -> npt.NDArray[np.generic] | None:
@@ -153,26 +161,56 @@ class Tape:
 
     def retype(self, value: Value, type_: Type) -> Value:
         """`value`, known to be of a more precise type than inference could tell."""
+        self.types[value.name] = type_
         return Value(value.name, type_, self)
 
-    def copy(self, proto: onnx.NodeProto, types: Mapping[str, Type]) -> None:
-        """Write a node as it is, under its own names, of given types."""
-        outputs = [
-            gs.Variable(name, types[name].dtype, types[name].shape) if name else gs.Variable.empty()
-            for name in proto.output
-        ]
-        self._tensors |= {t.name: t for t in outputs if t.name}
+    def copy(self, proto: onnx.NodeProto, types: Sequence[Type]) -> tuple[Value, ...]:
+        """Write a node as it is, under its own names; `types` are those of its outputs that have a name."""
+        named = dict(zip([n for n in proto.output if n], types, strict=True))
+        outputs = [gs.Variable(n, named[n].dtype, named[n].shape) if n else gs.Variable.empty() for n in proto.output]
         inputs = [self._tensor(name) if name else gs.Variable.empty() for name in proto.input]
         around = {name: self._tensor(name) for name in captured(proto)}
         attributes = OnnxImporter.import_attributes(proto.attribute, around, {}, self.graph.opsets[""], None)
         self.nodes.append(gs.Node(proto.op_type, proto.name, attributes, inputs, outputs, proto.domain or None))
+        return tuple(self._made(t, named[t.name]) for t in outputs if t.name)
 
     def rename(self, value: Value, name: str) -> Value:
         """`value` under a given name, as outputs need it."""
         tensor = gs.Variable(name, value.dtype, value.type.shape)
-        self._tensors[name] = tensor
         self.nodes.append(gs.Node("Identity", name, inputs=[self._tensor(value.name)], outputs=[tensor]))
-        return Value(name, value.type, self)
+        return self._made(tensor, value.type)
+
+    def between(self, starts: Iterable[str], ends: Iterable[str]) -> list[onnx.NodeProto]:
+        """The nodes written so far that lead to `ends` and not to `starts`, in order."""
+        given, wanted, nodes = set(starts), set(ends), []
+        for node in reversed(self.nodes):
+            if any(t.name in wanted for t in node.outputs):
+                nodes.append(OnnxExporter.export_node(node))
+                wanted.update(n for n in (*nodes[-1].input, *captured(nodes[-1])) if n not in given)
+        return nodes[::-1]
+
+    def written(
+        self,
+        inputs: Iterable[Value],
+        outputs: Iterable[Value],
+        before: Iterable[onnx.NodeProto] = (),
+        constants: Iterable[onnx.TensorProto] = (),
+    ) -> onnx.GraphProto:
+        """All that was written, as a subgraph: after the nodes `before`, beside `constants`."""
+        made = list(outputs)
+        tensors = self.returned(made)
+        tail = gs.export_onnx(gs.Graph(list(self.nodes), [], tensors), do_type_check=False).graph
+        return helper.make_graph(
+            [*before, *tail.node],
+            self.prefix,
+            [_declared(v) for v in inputs],
+            [_declared(v) for v in made],
+            [*constants, *tail.initializer],
+        )
+
+    def within(self, kind: str) -> "Tape":
+        """A tape for a subgraph, which may read whatever has been written here."""
+        return Tape(_Around(self), self.fresh(kind), self.depth + 1)
 
     def emit(
         self, op_type: str, inputs: Sequence["Value | Scalar | None"], attributes: dict[str, object], outputs: int = 1
@@ -190,6 +228,10 @@ class Tape:
                 continue
             attribute = next((old for (o, old), new in RENAMED.items() if (o, new) == (op_type, name)), name)
             if name in schema.attributes or attribute in schema.attributes:
+                if isinstance(given, Value) and (given := given.constant) is None:
+                    raise UnsupportedGradient(
+                        f"it takes a {op_type} whose '{name}' is computed. Export with a later opset"
+                    )
                 attrs[name if name in schema.attributes else attribute] = _plain(given)
             else:
                 position = [i.name for i in schema.inputs].index(name)
@@ -220,9 +262,13 @@ class Tape:
         for tensor in tensors:
             found = types[tensor.name]
             tensor.dtype, tensor.shape = found.dtype, found.shape
-            self._tensors[tensor.name] = tensor
         self.nodes.append(node)
-        return tuple(Value(n, types[n], self) for n in names)
+        return tuple(self._made(t, types[t.name]) for t in tensors)
+
+    def _made(self, tensor: gs.Tensor, type_: Type) -> Value:
+        self._tensors[tensor.name] = tensor
+        self.types[tensor.name] = type_
+        return Value(tensor.name, type_, self)
 
     def _small(self, name: str) -> npt.NDArray[np.generic] | None:
         array = self._arrays[name] if name in self._arrays else self.graph.constant(name, SMALL)
@@ -242,6 +288,23 @@ class Tape:
         """The graphsurgeon tensors of `values`, as inputs and outputs of the extended graph."""
         return [self._tensor(v.name) for v in values]
 
+    def returned(self, values: Sequence[Value]) -> list[gs.Tensor]:
+        """The same where nothing more will be written: one that `rename` named is made under that name at once.
+
+        onnxruntime 1.32 loses a tensor that an Identity returns and that a MatMul it turns into a Gemm reads as well.
+        """
+        tensors = self.tensors(values)
+        for i, tensor in enumerate(tensors):
+            maker = tensor.inputs[0] if tensor.inputs else None
+            source = maker.inputs[0] if maker is not None and maker.op == "Identity" else None
+            if source is None or not source.inputs or source.name in {t.name for t in tensors}:
+                continue
+            self.nodes[:] = [n for n in self.nodes if n is not maker]
+            maker.inputs.clear()
+            source.name = tensor.name
+            tensors[i] = self._tensors[tensor.name] = source
+        return tensors
+
     def _tensor(self, name: str) -> gs.Tensor:
         if name not in self._tensors:
             type_ = self.graph.type(name)
@@ -256,6 +319,27 @@ class Tape:
             name = f"{self.prefix}/{kind}_{n}"
             if not self.graph.taken(name):
                 return name
+
+
+class _Around:
+    """A tape as the graph that a subgraph's tape extends."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.opsets = tape.graph.opsets
+
+    def type(self, name: str) -> Type:
+        """Type of a tensor outside."""
+        return self.tape.types.get(name) or self.tape.graph.type(name)
+
+    def constant(self, name: str, limit: int | None = None) -> npt.NDArray[np.generic] | None:
+        """Value of a constant outside."""
+        array = self.tape.constant_of(name)
+        return array if array is not None and (limit is None or array.size <= limit) else None
+
+    def taken(self, name: str) -> bool:
+        """Whether a tensor outside has that name: the prefix is new, so none has."""
+        return False
 
 
 class _Operators:
@@ -284,7 +368,13 @@ def schema_of(op_type: str, domain: str, version: int) -> defs.OpSchema:
 
 
 def _tape_of(inputs: Sequence[Value | Scalar | None]) -> Tape:
-    return next(x for x in inputs if isinstance(x, Value)).tape
+    return max((x.tape for x in inputs if isinstance(x, Value)), key=lambda tape: tape.depth)
+
+
+def _declared(v: Value) -> onnx.ValueInfoProto:
+    """An input or output of a subgraph: its numbers, no symbols, which may be another length in each iteration."""
+    shape = None if v.type.shape is None else [d if isinstance(d, int) else None for d in v.type.shape]
+    return helper.make_tensor_value_info(v.name, v.dtype, shape)
 
 
 def _plain(value: object) -> object:

@@ -55,6 +55,10 @@ class Window:
         """Whether the windows lie side by side: stride equal to the kernel, no gaps, no padding."""
         return self.kernel == self.strides == self.reach and not any(self.begin + self.end)
 
+    def beyond(self, axis: int, size: int | str, windows: int) -> bool:
+        """Whether the last window starts in the end padding: runtimes drop it, onnx's inference not at every opset."""
+        return isinstance(size, int) and (windows - 1) * self.strides[axis] >= size + self.begin[axis]
+
     def symbol(self, axis: int, size: int | str, same: bool, ceil: bool) -> int | str:
         """Number of windows along an axis of dynamic `size`; equal expressions give equal symbols."""
         stride = self.strides[axis]

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from typing import ClassVar
 
 import numpy as np
@@ -82,13 +81,10 @@ def test_help_names_every_command_and_imports_only_click():
     assert all(f"\n  {command} " in done.stdout for command in COMMANDS)
 
 
-def test_help_answers_at_once():
-    def seconds():
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "onnxcam", "--help"], capture_output=True, check=True)
-        return time.perf_counter() - start
-
-    assert min(seconds() for _ in range(3)) < 0.3
+def test_help_imports_nothing_heavy():
+    code = "import sys, onnxcam.cli; print(*{m.partition('.')[0] for m in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout.split()
+    assert not {"numpy", "onnx", "onnxruntime", "cv2", "rich", "google"} & set(loaded)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -7,16 +7,17 @@ written once, as the text of an ONNX function; the walk's copy reads that text, 
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import onnx
-from onnx import helper, inliner, numpy_helper, parser, shape_inference
+from onnx import defs, helper, inliner, parser, shape_inference
 
-from onnxcam.grad.infer import Type
+from onnxcam.grad.infer import Type, infer
 
 MICROSOFT = "com.microsoft"
 WALK = "onnxcam.walk"  # operators that only the walk's copy has
+BAKED = frozenset({"com.microsoft.nchwc", "com.ms.internal.nhwc"})  # of one processor's memory layout
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class Use:
         type_ = self.types[index] if index < len(self.types) else None
         return onnx.TensorProto.FLOAT if type_ is None else type_.dtype
 
+    def with_(self, **attributes: object) -> "Use":
+        """The same use with other attributes as well."""
+        return replace(self, attributes={**self.attributes, **attributes})
+
     def integer(self, name: str, default: int) -> int:
         """An attribute that is a number."""
         value = self.attributes.get(name, default)
@@ -61,6 +66,12 @@ class Use:
         """An attribute that is a string."""
         value = self.attributes.get(name, default)
         return value.decode() if isinstance(value, bytes) else str(value)
+
+    def size(self, index: int, axis: int) -> int | None:
+        """Length of an axis of an input; None where it is not fixed."""
+        rank = self.rank(index)
+        dim = self.types[index].shape[axis] if rank and -rank <= axis < rank else None  # type: ignore[union-attr,index]  # a rank is of a shape
+        return dim if isinstance(dim, int) else None
 
     def passed(self, *names: str, **fixed: object) -> str:
         """`<…>` with those of the attributes that the node has, and some that it does not."""
@@ -116,18 +127,45 @@ def types_of(
     constants: Mapping[str, onnx.TensorProto],
 ) -> dict[str, Type]:
     """Types of the outputs of a node that is `function`."""
-    graph = helper.make_graph(
-        [node],
-        "body",
-        [helper.make_value_info(i, t.proto()) for i, t in inputs.items() if i not in constants],
-        [helper.make_empty_tensor_value_info(o) for o in node.output if o],
-        list(constants.values()),
+    given = [helper.make_value_info(i, t.proto()) for i, t in inputs.items() if i not in constants]
+    due = [helper.make_empty_tensor_value_info(o) for o in node.output if o]
+    graph = helper.make_graph([node], "body", given, due, list(constants.values()))
+    imports = {WALK: 1, MICROSOFT: 1, **opsets}
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid(d, v) for d, v in imports.items()],
+        functions=[function],
+        ir_version=10,
     )
-    imports = [helper.make_opsetid(d, v) for d, v in {WALK: 1, MICROSOFT: 1, **opsets}.items()]
-    model = helper.make_model(graph, opset_imports=imports, functions=[function], ir_version=10)
-    typed = shape_inference.infer_shapes(inliner.inline_local_functions(model), data_prop=True).graph
-    found = {v.name: t for v in typed.output if (t := Type.of(v.type, v.name))}
+    inlined = inliner.inline_local_functions(model)
+    newer = [n for n in inlined.graph.node if not _has_schema(n, imports)]
+    for inner in newer:
+        inlined.graph.node.remove(inner)
+    typed = shape_inference.infer_shapes(inlined, data_prop=True).graph
+    found = {**inputs, **{v.name: t for v in (*typed.value_info, *typed.output) if (t := Type.of(v.type, v.name))}}
+    for inner in newer:
+        found |= _newer(inner, found, imports, constants)
     return {name: found[name] for name in node.output if name in found}
+
+
+def _newer(
+    node: onnx.NodeProto, known: Mapping[str, Type], opsets: Mapping[str, int], data: Mapping[str, onnx.TensorProto]
+) -> dict[str, Type]:
+    """Types by the newest specification of an operator that this opset lacks; its first input's where there is none."""
+    types = {i: known[i] for i in node.input if i in known}
+    try:
+        schema = defs.get_schema(node.op_type, defs.onnx_opset_version(), node.domain)
+        return infer(node, schema, {**opsets, "": defs.onnx_opset_version()}, types, data)
+    except defs.SchemaError:
+        return {node.output[0]: types[node.input[0]]} if node.input[0] in types else {}
+
+
+def _has_schema(node: onnx.NodeProto, opsets: Mapping[str, int]) -> bool:
+    try:
+        defs.get_schema(node.op_type, opsets.get(node.domain, 0), node.domain)
+    except defs.SchemaError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=512)

@@ -4,9 +4,8 @@ Every body reads its quantised operands through DequantizeLinear and ends in Qua
 quantized.py joins. Biases, for which no gradient can be asked, are left out: nothing reads the sums that lack them.
 """
 
-from collections.abc import Callable
-
 from onnxcam.grad.lowering import WALK, Use, lower
+from onnxcam.grad.lowering.text import channels_first
 
 _WINDOW = ("auto_pad", "dilations", "kernel_shape", "pads", "strides")
 _CONV = "auto_pad dilations group kernel_shape pads strides"
@@ -41,17 +40,8 @@ def weight(use: Use, name: str, index: int, zero: int, axis: int) -> str:
         {name}_f = Mul({name}_c, {name}_sc)"""
 
 
-def _channels_first(use: Use, call: Callable[[str], str], x: str, y: str) -> str:
-    """`y = call(x)`; between transpositions where the tensors have their channels last."""
-    if not use.integer("channels_last", 0):
-        return f"{y} = {call(x)}"
-    rank = use.rank(0) or 4
-    there = ", ".join(map(str, [0, rank - 1, *range(1, rank - 1)]))
-    back = ", ".join(map(str, [0, *range(2, rank), 1]))
-    return f"""
-        first = Transpose<perm = [{there}]>({x})
-        made = {call("first")}
-        {y} = Transpose<perm = [{back}]>(made)"""
+def _last(use: Use) -> bool:
+    return bool(use.integer("channels_last", 0))
 
 
 # ----- convolution -----
@@ -60,7 +50,7 @@ def _qlinear_conv(use: Use) -> str:
     return f"""
       {dequantized("x")}
       {weight(use, "w", 3, 5, 0)}
-      {_channels_first(use, lambda x: f"{conv}({x}, w_f)", "x_f", "c")}
+      {channels_first(lambda x: f"{conv}({x}, w_f)", "c", "x_f", use.rank(0) or 4, _last(use))}
       y = QuantizeLinear(c, y_scale, y_zero_point)"""
 
 
@@ -69,11 +59,13 @@ lower(_QLINEAR_CONV, _qlinear_conv, _CONV, domain="")
 lower(_QLINEAR_CONV, _qlinear_conv, f"{_CONV} channels_last")
 lower(
     "ConvInteger (x, w, x_zero_point, w_zero_point) => (y)",
-    lambda use: f"""
+    lambda use: (
+        f"""
       {centred(use, "x", 0, 2, 0)}
       {centred(use, "w", 1, 3, 0)}
       c = Conv{use.passed(*_CONV.split())}(x_c, w_c)
-      y = {WALK}.Round(c)""",
+      y = {WALK}.Round(c)"""
+    ),
     _CONV,
     domain="",
 )
@@ -81,36 +73,44 @@ lower(
 # ----- matrix products -----
 lower(
     "QLinearMatMul (a, a_scale, a_zero_point, b, b_scale, b_zero_point, y_scale, y_zero_point) => (y)",
-    lambda use: f"""
+    lambda use: (
+        f"""
       {weight(use, "a", 0, 2, -2) if use.rank(1) else dequantized("a")}
       {weight(use, "b", 3, 5, -1) if use.rank(4) else dequantized("b")}
       p = MatMul(a_f, b_f)
-      y = QuantizeLinear(p, y_scale, y_zero_point)""",
+      y = QuantizeLinear(p, y_scale, y_zero_point)"""
+    ),
     domain="",
 )
 lower(
     "MatMulInteger (A, B, A_zero_point, B_zero_point) => (Y)",
-    lambda use: f"""
+    lambda use: (
+        f"""
       {centred(use, "A", 0, 2, -2)}
       {centred(use, "B", 1, 3, -1)}
       p = MatMul(A_c, B_c)
-      Y = {WALK}.Round(p)""",
+      Y = {WALK}.Round(p)"""
+    ),
     domain="",
 )
 lower(
     "MatMulIntegerToFloat (A, B, A_scale, B_scale, A_zero_point, B_zero_point, bias) => (Y)",
-    lambda use: f"""
+    lambda use: (
+        f"""
       {dequantized("A")}
       {weight(use, "B", 1, 5, -1)}
       p = MatMul(A_f, B_f)
-      {"Y = Add(p, bias)" if use.has(6) else "Y = Identity(p)"}""",
+      {"Y = Add(p, bias)" if use.has(6) else "Y = Identity(p)"}"""
+    ),
 )
 lower(
     "DynamicQuantizeMatMul (A, B, B_scale, B_zero_point, bias) => (Y)",
-    lambda use: f"""
+    lambda use: (
+        f"""
       {weight(use, "B", 1, 3, -1)}
       p = MatMul(A, B_f)
-      {"Y = Add(p, bias)" if use.has(4) else "Y = Identity(p)"}""",
+      {"Y = Add(p, bias)" if use.has(4) else "Y = Identity(p)"}"""
+    ),
 )
 
 
@@ -132,11 +132,13 @@ lower(
 )
 lower(
     "QAttention (x, w, bias, x_scale, w_scale, mask, x_zero_point, w_zero_point, past) => (y, present)",
-    lambda use: f"""
+    lambda use: (
+        f"""
       {dequantized("x")}
       {weight(use, "w", 1, 7, 1)}
       {"y, present" if use.gives(1) else "y"} = com.microsoft.Attention{use.passed(*use.attributes)}(
-        x_f, w_f, bias, mask, past)""",
+        x_f, w_f, bias, mask, past)"""
+    ),
     "num_heads unidirectional scale mask_filter_value",
 )
 
@@ -146,14 +148,11 @@ for _op in ("Add", "Mul"):
         f"QLinear{_op} (A, A_scale, A_zero_point, B, B_scale, B_zero_point, C_scale, C_zero_point) => (C)",
         f"{dequantized('A', 'B')} c = {_op}(A_f, B_f) C = QuantizeLinear(c, C_scale, C_zero_point)",
     )
-for _op, _attribute in (("LeakyRelu", "alpha"), ("Sigmoid", "")):
+for _op in ("LeakyRelu<alpha: float = @alpha>", "Sigmoid"):
     lower(
-        f"QLinear{_op} (X, X_scale, X_zero_point, Y_scale, Y_zero_point) => (Y)",
-        lambda use, op=_op, attribute=_attribute: f"""
-          {dequantized("X")}
-          y = {op}{use.passed(attribute)}(X_f)
-          Y = QuantizeLinear(y, Y_scale, Y_zero_point)""",
-        _attribute,
+        f"QLinear{_op.partition('<')[0]} (X, X_scale, X_zero_point, Y_scale, Y_zero_point) => (Y)",
+        f"{dequantized('X')} y = {_op}(X_f) Y = QuantizeLinear(y, Y_scale, Y_zero_point)",
+        "alpha" if "alpha" in _op else "",
     )
 
 
@@ -172,7 +171,7 @@ lower("QLinearSoftmax (X, X_scale, X_zero_point, y_scale, y_zero_point) => (Y)",
 def _pool(use: Use, pool: str) -> str:
     return f"""
       {dequantized("x")}
-      {_channels_first(use, lambda x: f"{pool}({x})", "x_f", "p")}
+      {channels_first(lambda x: f"{pool}({x})", "p", "x_f", use.rank(0) or 4, _last(use))}
       y = QuantizeLinear(p, y_scale, y_zero_point)"""
 
 
@@ -188,18 +187,6 @@ lower(
 )
 
 
-def _mean(use: Use) -> str:
-    axes = [int(a) for a in use.attributes["axes"]]  # type: ignore[attr-defined]  # the schema requires a list
-    listed, kept = ", ".join(map(str, axes)), use.integer("keepdims", 1)
-    if use.opset < 18:
-        mean = f"r = ReduceMean<axes = [{listed}], keepdims = {kept}>(x_f)"
-    else:
-        constant = f"Constant<value = int64[{len(axes)}] {{{listed}}}>()"
-        mean = f"axes = {constant} r = ReduceMean<keepdims = {kept}>(x_f, axes)"
-    return f"{dequantized('x')} {mean} y = QuantizeLinear(r, y_scale, y_zero_point)"
-
-
-lower("QLinearReduceMean (x, x_scale, x_zero_point, y_scale, y_zero_point) => (y)", _mean, "axes keepdims")
 lower(
     "QLinearWhere (test, x, x_scale, x_zero_point, y, y_scale, y_zero_point, z_scale, z_zero_point) => (z)",
     f"{dequantized('x', 'y')} w = Where(test, x_f, y_f) z = QuantizeLinear(w, z_scale, z_zero_point)",
@@ -216,3 +203,10 @@ def _concat(use: Use) -> str:
 
 
 lower("QLinearConcat (*inputs) => (Y)", _concat, "axis")
+lower(
+    "NhwcMaxPool (x) => (y)",
+    lambda use: channels_first(
+        lambda x: f"MaxPool{use.passed(*_WINDOW, 'ceil_mode')}({x})", "y", "x", use.rank(0) or 4, True
+    ),
+    " ".join((*_WINDOW, "ceil_mode")),
+)

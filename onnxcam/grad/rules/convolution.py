@@ -13,7 +13,19 @@ import numpy as np
 
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.registry import STOP, Rule, vjp
-from onnxcam.grad.shapes import INT64, crop, each_size, ints, of_rank, reshape, reshape_like, sizes, static, take
+from onnxcam.grad.shapes import (
+    INT64,
+    crop,
+    each_size,
+    ints,
+    not_negative,
+    of_rank,
+    reshape,
+    reshape_like,
+    sizes,
+    static,
+    take,
+)
 from onnxcam.grad.tensor import Value, op
 from onnxcam.grad.window import Window
 
@@ -47,7 +59,7 @@ def spread(g: Value, w: Value, like: Value, window: Window, group: int) -> Value
 
 def _flipped(g: Value, w: Value, like: Value, window: Window, group: int) -> Value:
     """Stride 1: `g` convolved with the flipped kernel. The runtime folds the flip of constant weights when it loads."""
-    flipped = _swap_channels(w, group)
+    flipped = _swapchannels_of(w, group)
     for axis, k in enumerate(window.kernel, start=2):
         if k > 1:
             flipped = take(flipped, range(k - 1, -1, -1), axis)
@@ -58,12 +70,12 @@ def _flipped(g: Value, w: Value, like: Value, window: Window, group: int) -> Val
     return crop(wide, like, [0] * window.rank, list(range(2, 2 + window.rank))) if any(spare) else wide
 
 
-def _swap_channels(w: Value, group: int) -> Value:
+def _swapchannels_of(w: Value, group: int) -> Value:
     """Weights (M, C/group, *k) as the transposed convolution reads them, (C, M/group, *k)."""
     swapped = [1, 0, *range(2, w.rank)]
     if group == 1:
         return op.Transpose(w, perm=swapped)
-    m, c = _channels(w)
+    m, c = channels_of(w)
     if c == 1 and m == group:
         return w
     kernel = each_size(w, range(2, w.rank))
@@ -91,7 +103,7 @@ def _conv(gradient: Gradient) -> Rule:
         dilations: Sequence[int] | None = None,
         pads: Sequence[int] | None = None,
     ) -> Value:
-        return gradient(g, x, w, _window(w, kernel_shape, strides, dilations, pads), group)
+        return gradient(g, x, w, window_of(w, kernel_shape, strides, dilations, pads), group)
 
     return rule
 
@@ -108,7 +120,7 @@ def conv_weight(g: Value, x: Value, w: Value, window: Window, group: int) -> Val
     if group == 1:
         images = op.Transpose(x, perm=exchanged)
     else:  # Every channel becomes a sample, every sample a channel; groups stay beside each other.
-        _, c = _channels(w)
+        _, c = channels_of(w)
         split = reshape(x, [-1, group, c, *each_size(x, space)])
         apart = op.Transpose(split, perm=[2, 1, 0, *[a + 1 for a in space]])
         images = reshape(apart, [c, -1, *each_size(x, space)])
@@ -123,20 +135,22 @@ def conv_bias(g: Value, x: Value, w: Value, window: Window, group: int) -> Value
     return op.ReduceSum(g, axes=[0, *range(2, g.rank)], keepdims=0)
 
 
-def _window(
+def window_of(
     w: Value,
     kernel_shape: Sequence[int] | None,
     strides: Sequence[int] | None,
     dilations: Sequence[int] | None,
     pads: Sequence[int] | None,
 ) -> Window:
+    """The window of weights (M, C/group, *k). Raises UnsupportedGradient where its kernel is unknown."""
     kernel = static(w, range(2, w.rank)) or kernel_shape
     if kernel is None:
         raise UnsupportedGradient(f"the kernel size of its weight '{w.name}' is unknown. Fix the weight's shape")
     return Window.of(kernel, strides, dilations, pads)
 
 
-def _channels(w: Value) -> tuple[int, int]:
+def channels_of(w: Value) -> tuple[int, int]:
+    """M and C/group of weights. Raises UnsupportedGradient where they are unknown."""
     channels = static(w, [0, 1])
     if channels is None:
         raise UnsupportedGradient(f"the number of channels of its weight '{w.name}' is unknown. Fix the weight's shape")
@@ -167,7 +181,7 @@ def _transposed(gradient: Gradient) -> Rule:
         output_shape: Sequence[int] | None = None,
     ) -> Value:
         automatic = output_shape is not None or auto_pad != "NOTSET"
-        window = _window(w, kernel_shape, strides, dilations, None if automatic else pads)
+        window = window_of(w, kernel_shape, strides, dilations, None if automatic else pads)
         if automatic:
             g, window = _restore(g, x, window, auto_pad, output_padding or [0] * window.rank, output_shape)
         return gradient(g, x, w, window, group)
@@ -200,7 +214,7 @@ def _restore_at_run_time(
 ) -> Value:
     constant = [v - s - o for v, s, o in zip(spare, window.strides, output_shape, strict=True)]
     grown = op.Mul(sizes(x, range(2, x.rank)), x.tape.constant(window.strides, INT64))
-    total = op.Max(op.Add(grown, x.tape.constant(constant, INT64)), x.tape.constant([0], INT64))
+    total = not_negative(op.Add(grown, x.tape.constant(constant, INT64)))
     half = op.Div(total, x.tape.constant([2], INT64))
     begin, end = (half, op.Sub(total, half)) if upper else (op.Sub(total, half), half)
     none = x.tape.constant([0, 0], INT64)

@@ -73,4 +73,5 @@ def _diagonal(x: Value, first: int, second: int) -> Value:
     """1 where the places along two axes of `x` are the same."""
     size = sizes(x, [first])
     eye = one_hot(numbers(size), size, x.dtype)
-    return op.Unsqueeze(eye, axes=[a for a in range(x.rank) if a not in (first, second)])
+    apart = [a for a in range(x.rank) if a not in (first, second)]
+    return op.Unsqueeze(eye, axes=apart) if apart else eye

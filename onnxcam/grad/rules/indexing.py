@@ -2,21 +2,33 @@
 
 import numpy as np
 
-from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.registry import STOP, elementwise, vjp
 from onnxcam.grad.scatter import (
     add_elements,
     add_numbered,
     add_rows,
+    as_rows,
+    depth_of,
     embed,
     numbers,
     opset_of,
     place_elements,
     place_rows,
     span,
-    wrapped,
 )
-from onnxcam.grad.shapes import INT64, each_size, ints, of_rank, reshape, reshape_like, scatter, sizes, slice_, static, take
+from onnxcam.grad.shapes import (
+    INT64,
+    each_size,
+    ints,
+    of_rank,
+    reshape,
+    reshape_like,
+    scatter,
+    sizes,
+    slice_,
+    static,
+    take,
+)
 from onnxcam.grad.tensor import Value, op
 
 DENSE = 1 << 20  # the largest constant 0/1 matrix that adds up repeated indices
@@ -100,33 +112,6 @@ def gather_nd(g: Value, y: Value, x: Value, indices: Value, *, batch_dims: int =
     places, rows = as_rows(x, indices, batch_dims)
     taken = op.Flatten(g, axis=g.rank - (x.rank - batch_dims - depth_of(indices)))
     return reshape_like(add_rows(taken, places, sizes(rows, [0]), 0), x)
-
-
-def as_rows(x: Value, indices: Value, batch_dims: int = 0) -> tuple[Value, Value]:
-    """The numbers of the rows that index tuples point at, int64 [n], and `x` as the matrix of these rows."""
-    indexed = range(batch_dims, batch_dims + depth_of(indices))
-    size = sizes(x, indexed)
-    places = op.ReduceSum(op.Mul(wrapped(indices, size), _strides(x, indexed)), axes=[indices.rank - 1], keepdims=0)
-    if batch_dims:
-        batches = span(x, range(batch_dims))
-        first = op.Mul(numbers(batches), span(x, indexed))
-        places = op.Add(reshape(places, [batches, -1]), op.Unsqueeze(first, axes=[1]))
-    return reshape(places, [-1]), op.Flatten(x, axis=batch_dims + depth_of(indices))
-
-
-def depth_of(indices: Value) -> int:
-    """How many axes an index tuple goes through."""
-    depth = indices.shape[-1]
-    if not isinstance(depth, int):
-        raise UnsupportedGradient(f"the length of the index tuples in '{indices.name}' is unknown. Fix it in the model")
-    return depth
-
-
-def _strides(x: Value, axes: range) -> Value:
-    """How many places one step along each axis is, int64 [len(axes)]."""
-    steps = [span(x, axes[i + 1 :]) for i in range(len(axes))]
-    known = [int(s.constant[0]) for s in steps if s.constant is not None]
-    return x.tape.constant(known, INT64) if len(known) == len(steps) else op.Concat(*steps, axis=0)
 
 
 vjp("GatherND", gather_nd, STOP)

@@ -15,12 +15,14 @@ from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.mask import LOWEST, step
 from onnxcam.grad.registry import vjp
 from onnxcam.grad.rules.convolution import spread
+from onnxcam.grad.scatter import numbers
 from onnxcam.grad.shapes import (
     INT64,
     count,
     crop,
     expand_like,
     pad,
+    reshape,
     reshape_like,
     sizes,
     static,
@@ -49,11 +51,21 @@ def max_pool(
     kernel = x.tape.constant(onehot, x.dtype)
     patches = op.Conv(padded, kernel, group=channels, strides=window.strides, dilations=window.dilations)
     columns = op.Reshape(patches, x.tape.constant([0, channels, taps, -1], INT64))
-    order = x.tape.constant(np.arange(taps).reshape(1, 1, -1, 1), x.dtype)
-    rank = step(op.ReduceMax(columns, axes=[2], keepdims=1) - columns) * float(taps) + order
-    later = step(rank - op.ReduceMin(rank, axes=[2], keepdims=1))
     rows = op.Reshape(_as_many(g, patches), x.tape.constant([0, channels, 1, -1], INT64))
-    return spread(reshape_like(rows * (1 - later), patches), kernel, x, window, channels)
+    return spread(reshape_like(rows * first_largest(columns, 2), patches), kernel, x, window, channels)
+
+
+def first_largest(x: Value, axis: int) -> Value:
+    """1 at the first of the largest elements along an axis, 0 elsewhere."""
+    along = [-1 if a == axis else 1 for a in range(x.rank)]
+    if known := static(x, [axis]):
+        many: Value | float = float(known[0])
+        order = x.tape.constant(np.arange(known[0]).reshape(along), x.dtype)
+    else:
+        length = sizes(x, [axis])
+        many, order = op.Cast(length, to=x.dtype), reshape(op.Cast(numbers(length), to=x.dtype), along)
+    rank = step(op.ReduceMax(x, axes=[axis], keepdims=1) - x) * many + order
+    return 1 - step(rank - op.ReduceMin(rank, axes=[axis], keepdims=1))
 
 
 vjp("MaxPool", max_pool)
@@ -120,16 +132,9 @@ def _space(x: Value) -> list[int]:
 
 def global_max_pool(g: Value, y: Value, x: Value) -> Value:
     """To the first maximum of each channel."""
-    flat = op.Reshape(x, x.tape.constant([0, 0, -1], INT64))
-    length = static(flat, [2]) or (static(x, _space(x)) and [int(np.prod(static(x, _space(x)) or [0]))])
-    if not length:
-        raise UnsupportedGradient(
-            "its gradient needs a fixed image size. Fix the height and width of the model's input"
-        )
-    order = x.tape.constant(np.arange(length[0]).reshape(1, 1, -1), x.dtype)
-    rank = step(op.ReduceMax(flat, axes=[2], keepdims=1) - flat) * float(length[0]) + order
-    first = 1 - step(rank - op.ReduceMin(rank, axes=[2], keepdims=1))
-    return reshape_like(first, x) * g
+    space = static(x, _space(x))
+    flat = op.Reshape(x, x.tape.constant([0, 0, int(np.prod(space)) if space else -1], INT64))
+    return reshape_like(first_largest(flat, 2), x) * g
 
 
 vjp("GlobalAveragePool", lambda g, y, x: expand_like(g / count(x, _space(x)), x))

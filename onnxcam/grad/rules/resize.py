@@ -94,7 +94,7 @@ def resize_input(g: Value, x: Value, roi: Value, plan: Plan) -> Value:
     """One product with the transposed matrix for each axis that changes."""
     if _repeats(plan):
         return _sum_blocks(g, {a: round(f) for a, f in plan.factors.items() if f != 1})
-    for axis in (*plan.known, *plan.open):
+    for axis in sorted((*plan.known, *plan.open), reverse=True):
         g = _multiply(g, plan.weights(axis), axis)
     return g
 

@@ -7,8 +7,7 @@ gives all of them g, a product gives each g times the others, an extremum gives 
 
 from onnxcam.grad.mask import step
 from onnxcam.grad.registry import STOP, Rule, vjp
-from onnxcam.grad.rules.indexing import as_rows, depth_of
-from onnxcam.grad.scatter import get, numbers, put
+from onnxcam.grad.scatter import as_rows, depth_of, get, numbers, put
 from onnxcam.grad.shapes import expand_like, reshape, reshape_like, shape_of, sizes, zeros_like
 from onnxcam.grad.tensor import Value, op
 

@@ -32,12 +32,15 @@ def concat(g: Value, y: Value, index: int, *xs: Value, axis: int) -> Value:
     """The part of g that this input became."""
     axis %= y.rank
     before = [static(x, [axis]) for x in xs[:index]]
-    if all(b is not None for b in before):
+    dated = opset_of(g) < 10 and static(xs[index], [axis]) is None  # Slice with its bounds as attributes
+    if all(b is not None for b in before) and not dated:
         return crop(g, xs[index], [sum(b[0] for b in before if b)], [axis])
-    start = sizes(xs[0], [axis])
-    for x in xs[1:index]:
+    start, length = g.tape.constant([0], INT64), sizes(xs[index], [axis])
+    for x in xs[:index]:
         start = op.Add(start, sizes(x, [axis]))
-    return slice_(g, start, op.Add(start, sizes(xs[index], [axis])), [axis])
+    if dated:
+        return op.Gather(g, op.Add(numbers(length), start), axis=axis)
+    return slice_(g, start, op.Add(start, length), [axis])
 
 
 variadic("Concat", concat)
@@ -174,8 +177,13 @@ def _unpad(
     if along is None or amounts is None:
         return op.Pad(g, op.Neg(pads), *([] if axes is None else [None, axes]))
     begins, ends = amounts[: len(along)], amounts[len(along) :]
-    inner = pad(g, [max(0, -b) for b in begins], [max(0, -e) for e in ends], along)
-    return crop(inner, x, [max(0, b) for b in begins], along)
+    whole = pad(g, [max(0, -b) for b in begins], [max(0, -e) for e in ends], along)
+    cut = [i for i in range(len(along)) if begins[i] > 0 or ends[i] > 0]
+    if not cut:
+        return whole
+    first = g.tape.constant([max(0, begins[i]) for i in cut], INT64)
+    last = g.tape.constant([-ends[i] if ends[i] > 0 else END for i in cut], INT64)
+    return slice_(whole, first, last, [along[i] for i in cut])
 
 
 def _fold(g: Value, x: Value, axis: int, mode: str, pads: Value) -> Value:
@@ -203,7 +211,11 @@ def _copied(size: int, begin: int, end: int, mode: str) -> list[int]:
 # An axis of unknown length n, padded by b and e: the part of g over the input, and the margins added to where in the
 # input they were copied from, which is told from the axis' own ends. Slices with constant bounds do all of it.
 def _cut(v: Value, axis: int, start: int, end: int = END) -> Value:
-    return slice_(v, v.tape.constant([start], INT64), v.tape.constant([end], INT64), [axis])
+    bounds = [v.tape.constant([b], INT64) for b in (start, end)]
+    if opset_of(v) == 10:  # its shape inference takes a slice with constant bounds to be as long as the axis
+        none = op.Sub(sizes(v, [axis]), sizes(v, [axis]))
+        bounds = [op.Add(b, none) for b in bounds]
+    return slice_(v, bounds[0], bounds[1], [axis])
 
 
 def _inside(g: Value, axis: int, b: int, e: int) -> Value:
@@ -257,3 +269,11 @@ def padding_value(
 
 
 vjp("Pad", pad_rule, STOP, padding_value, STOP)
+
+
+def center_crop_pad(g: Value, y: Value, x: Value, shape: Value, *, axes: Sequence[int] | None = None) -> Value:
+    """Back to the old sizes: the middle that was cropped is padded as the middle that was padded is cropped."""
+    return op.CenterCropPad(g, sizes(x, list(axes) if axes else range(x.rank)), axes=axes)
+
+
+vjp("CenterCropPad", center_crop_pad, STOP)
