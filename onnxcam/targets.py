@@ -43,9 +43,7 @@ def read_targets(target: Target, score: Score, labels: Sequence[str] | None) -> 
     if isinstance(target, (int, np.integer)):
         return Targets((class_index(_plain(target), score, names),))
     if not isinstance(target, (Sequence, np.ndarray)) or not len(target):
-        raise InputError(
-            f"A target is an index, a name, 'top5', or a list of one for each sample, not {target!r}."
-        )
+        raise InputError(f"A target is an index, a name, 'top5', or a list of one for each sample, not {target!r}.")
     return Targets(each=tuple(class_index(_plain(t), score, names) for t in target))
 
 

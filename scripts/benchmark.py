@@ -36,7 +36,7 @@ from common import ROOT, arguments, markdown, say, select, smooth_images, versio
 import onnxcam
 
 LAYERS = {"resnet50": "layer4", "mobilenet_v2": "features", "densenet121": "relu", "efficientnet_b0": "features"}
-BACK_TO_THE_INPUT = ("resnet50", "mobilenet_v2", "efficientnet_b0")
+BACK_TO_THE_INPUT = ("resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121")
 BATCHES = (1, 8)
 EXPORTER = "torchscript-17"
 PAUSE = 0.01

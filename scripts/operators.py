@@ -26,6 +26,7 @@ reference nor onnxruntime computes the case as its own data says, so there is no
 def main() -> int:
     import onnx
     import onnxruntime
+
     from tests.grad.upstream import cases, check, table
 
     warnings.simplefilter("ignore")  # numpy's complaints about the infinities that some cases are made of

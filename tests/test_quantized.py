@@ -14,6 +14,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 import onnxcam
 from onnxcam import image
+from onnxcam.errors import ModelError
 from onnxcam.image import Preprocess
 from tests.builders import DEMO, MODELS, assert_extends, run
 
@@ -116,3 +117,31 @@ def test_a_layer_of_integers_is_named_like_any_other(quantised):
     extended = onnxcam.convert(quantised, layers=deep)
     gradient = next(o for o in extended.graph.output if o.name == f"cam/gradient/{deep}")
     assert gradient.type.tensor_type.elem_type == TensorProto.FLOAT
+
+
+# ----- saved after optimising -----
+def optimised(proto: onnx.ModelProto, level: str, folder: Path) -> onnx.ModelProto:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnx.load(folder / "optimised.onnx")
+
+
+def test_a_quantised_model_that_was_optimised_for_speed(quantised, preprocess, due, tmp_path):
+    """Its convolutions have become onnxruntime's own, with their channels last."""
+    proto = optimised(quantised, "ALL", tmp_path)
+    assert {n.domain for n in proto.graph.node if n.op_type == "QLinearConv"} == {"com.microsoft"}
+    explain = onnxcam.Explainer(proto, preprocess=preprocess, providers="cpu")
+    assert onnxcam.inspect(proto).layers[0].layout == "NHWC"
+    assert min(cosine(a, b) for a, b in zip(explain.images(PHOTOS).maps, due, strict=True)) >= 0.98
+
+
+def test_a_float_model_that_was_optimised(preprocess, due, tmp_path):
+    proto = optimised(onnx.load(DEMO), "EXTENDED", tmp_path)
+    assert sum(n.op_type == "FusedConv" for n in proto.graph.node) == 33
+    explain = onnxcam.Explainer(proto, preprocess=preprocess, providers="cpu")
+    assert min(cosine(a, b) for a, b in zip(explain.images(PHOTOS).maps, due, strict=True)) >= 0.9999
+    with pytest.raises(ModelError, match="before optimising"):
+        onnxcam.inspect(optimised(onnx.load(DEMO), "ALL", tmp_path))

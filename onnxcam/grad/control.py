@@ -14,8 +14,8 @@ from onnxcam.grad.forward import Forward
 from onnxcam.grad.prepare import prepare
 from onnxcam.grad.registry import joint
 from onnxcam.grad.reverse import accumulate
-from onnxcam.grad.shapes import zeros_like
-from onnxcam.grad.subgraph import Body, enter, free, prune
+from onnxcam.grad.shapes import expand_like
+from onnxcam.grad.subgraph import Body, Inside, enter, free, prune
 from onnxcam.grad.tensor import Tape, Value
 
 Gradients = Sequence[Value | None]
@@ -23,7 +23,6 @@ Gradients = Sequence[Value | None]
 
 def if_(
     g: Gradients,
-    y: Gradients,
     wanted: Sequence[int],
     cond: Value,
     *captured: Value,
@@ -39,26 +38,39 @@ def if_(
         "else_branch": _branch(else_branch, f"{scope}/else", g, xs),
     }
     node = helper.make_node("If", [cond.name], [f"{scope}/gradient_{i}" for i in wanted], scope, **branches)
-    return cond.tape.copy(node, [x.type for x in xs.values()])
+    return cond.tape.copy(node, [cond.tape.wider(x.type) for x in xs.values()])
 
 
 def _branch(graph: onnx.GraphProto, scope: str, g: Gradients, xs: Mapping[str, Value]) -> onnx.GraphProto:
-    inside = enter(graph, scope, [], graph_of(next(iter(xs.values()))))
-    tape = Tape(inside.graph, scope)
-    prepare(inside.graph, tape, keep=inside.body.outputs)
+    around = next(iter(xs.values())).tape
+    inside = enter(graph, scope, [], graph_of(around))
+    tape = tape_in(inside, around)
     seeds = {o: tape.input(v.name, v.type) for o, v in zip(inside.body.outputs, g, strict=True) if v is not None}
     names = inside.body.captured
     found = accumulate(inside.graph, tape, seeds, [names[x] for x in xs if x in names])
-    gradients = [found.get(names.get(n, "")) or zeros_like(tape.input(x.name, x.type)) for n, x in xs.items()]
+    gradients = [found.get(names.get(n, "")) or no_gradient(tape.input(x.name, x.type)) for n, x in xs.items()]
     return subgraph(inside.body, tape, [], [tape.rename(v, tape.fresh("gradient")) for v in gradients])[0]
 
 
 joint("If", if_)
 
 
-def graph_of(x: Value) -> Forward:
-    """The graph that a value's tape extends."""
-    return cast("Forward", x.tape.graph)
+def graph_of(tape: Tape) -> Forward:
+    """The graph that a walk's tape extends."""
+    return cast("Forward", tape.graph)
+
+
+def tape_in(inside: Inside[Forward], around: Tape) -> Tape:
+    """A tape for the walk over a subgraph, which it prepares; its gradients have the types of those around."""
+    tape = Tape(inside.graph, inside.body.scope)
+    tape.wide = around.wide
+    prepare(inside.graph, tape, keep=inside.body.outputs)
+    return tape
+
+
+def no_gradient(x: Value) -> Value:
+    """Zeros, as the gradient of a tensor on which nothing depends."""
+    return expand_like(x.tape.constant(0, x.tape.wider(x.type).dtype), x)
 
 
 def subgraph(

@@ -40,9 +40,7 @@ def expand(node: Node, forward: Forward, tape: Tape) -> list[Node]:
     return result
 
 
-def _opened(
-    node: Node, forward: Forward, tape: Tape
-) -> tuple[list[onnx.NodeProto], Mapping[str, Type]] | None:
+def _opened(node: Node, forward: Forward, tape: Tape) -> tuple[list[onnx.NodeProto], Mapping[str, Type]] | None:
     """What is inside an If whose condition is constant, or an operator that is a function of others."""
     if node.op == "If" and not node.domain:
         return chosen(node.inputs[0], node.attributes, node.outputs, tape.fresh("If"), forward)
@@ -112,4 +110,3 @@ def _inline(
     typed = shape_inference.infer_shapes(inlined, data_prop=True).graph
     types = {v.name: t for v in (*typed.value_info, *typed.output) if (t := Type.of(v.type, v.name))}
     return list(inlined.graph.node), types
-

@@ -204,7 +204,7 @@ class Forward:
         return readers
 
     def _sorted(self, nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
-        """The nodes, each after those that it reads: runtimes take them in any order. What no order helps comes last."""
+        """The nodes, each after those that it reads: runtimes take them in any order. Those of a cycle come last."""
         known, late, found = set(self._types) | set(self.inputs) | {""}, list(nodes), list[onnx.NodeProto]()
         while late:
             waiting, late = late, []
@@ -245,7 +245,7 @@ class Forward:
     def _infer(self, proto: onnx.NodeProto, node: Node) -> dict[str, Type]:
         if not node.version or (node.domain, node.op) in self.functions:
             return {}
-        if node.op in nested.OPERATORS and not node.domain:
+        if node.op in nested.OPERATORS and not node.domain and (node.op != "Scan" or node.version >= 9):
             return nested.types(proto, self)
         if any(i and i not in self._types for i in proto.input):
             return {}
@@ -345,4 +345,4 @@ def _sharper(a: Type | None, b: Type | None) -> Type | None:
         return a
     open_ = [isinstance(d, str) and ":" in d for d in a.shape]
     pairs = zip(a.shape, b.shape, open_, strict=True)
-    return Type(a.dtype, tuple(y if o or isinstance(y, int) and isinstance(x, str) else x for x, y, o in pairs))
+    return Type(a.dtype, tuple(y if o or (isinstance(y, int) and isinstance(x, str)) else x for x, y, o in pairs))

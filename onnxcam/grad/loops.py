@@ -14,18 +14,18 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxcam.grad.control import Gradients, graph_of, subgraph
+from onnxcam.grad.control import Gradients, graph_of, no_gradient, subgraph, tape_in
 from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Type
-from onnxcam.grad.nested import enter_loop, slice_of
-from onnxcam.grad.prepare import prepare
+from onnxcam.grad.nested import changes_shape, enter_loop, slice_of
 from onnxcam.grad.registry import joint
 from onnxcam.grad.reverse import accumulate, reachable
-from onnxcam.grad.shapes import INT64, zeros_like
+from onnxcam.grad.shapes import INT64
 from onnxcam.grad.subgraph import Body, Inside
 from onnxcam.grad.tensor import Tape, Value, op
 
 Names = Sequence[str]
+SEQUENCE = Type(onnx.TensorProto.UNDEFINED, None)
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,22 @@ class Backward:
     seeds: Mapping[int, Value]
 
     @classmethod
-    def of(cls, inside: Inside[Forward], states: range, wanted: Names, g: Gradients) -> "Backward":
+    def of(cls, inside: Inside[Forward], around: Tape, states: range, wanted: Names, g: Gradients) -> "Backward":
         """Walk over a body whose inputs at `states` are its states; `g` belongs to the loop's outputs."""
         body, graph = inside.body, inside.graph
-        tape = Tape(graph, body.scope)
-        prepare(graph, tape, keep=body.outputs)
+        tape = tape_in(inside, around)
         returned = body.outputs[states.start // 2 :]  # a Loop is given two counters first, and returns one
         pairs = [(body.inputs[i], o) for i, o in zip(states, returned, strict=False)]
         active = _active(graph, wanted, pairs)
-        after = {b: tape.input(f"{b}:after", graph.type(a)) for b, a in pairs if b in active}
-        sums = {n: tape.input(f"{n}:sum", graph.type(n)) for n in wanted if n not in body.inputs}
+        after = {b: tape.input(f"{b}:after", tape.wider(graph.type(a))) for b, a in pairs if b in active}
+        sums = {n: tape.input(f"{n}:sum", tape.wider(graph.type(n))) for n in wanted if n not in body.inputs}
         slices = {i: returned[i] for i in range(len(states), len(g)) if g[i] is not None}
-        seeds = {i: tape.input(f"{o}:gradient", graph.type(o)) for i, o in slices.items()}
+        seeds = {i: tape.input(f"{o}:gradient", tape.wider(graph.type(o))) for i, o in slices.items()}
         given = {a: after[b] for b, a in pairs if b in after} | {o: seeds[i] for i, o in slices.items()}
         found = accumulate(graph, tape, given, active)
         outputs = {}
         for n in dict.fromkeys([*after, *sums, *wanted]):
-            v = found.get(n) or zeros_like(tape.value(n))
+            v = found.get(n) or no_gradient(tape.value(n))
             outputs[n] = tape.rename(sums[n] + v if n in sums else v, tape.fresh("gradient"))
         return cls(body, tape, {**after, **sums}, outputs, seeds)
 
@@ -71,13 +70,15 @@ class Backward:
 
     def starts(self, values: Mapping[str, Value], g: Mapping[str, Value | None]) -> list[Value]:
         """What the last iteration is given: the gradients of the final states, and sums of nothing."""
-        return [g.get(n) or zeros_like(values[n]) for n in self.carried]
+        return [g.get(n) or no_gradient(values[n]) for n in self.carried]
 
     def write(self, node: onnx.NodeProto, values: Mapping[str, Value], wanted: Names) -> list[Value]:
         """Write the loop over this iteration; the gradients of what is wanted."""
         tape = values[wanted[0]].tape
         node.output[:] = [tape.fresh("gradient") for _ in self.outputs]
-        results = dict(zip(self.outputs, tape.copy(node, [values[n].type for n in self.outputs]), strict=True))
+        results = dict(
+            zip(self.outputs, tape.copy(node, [tape.wider(values[n].type) for n in self.outputs]), strict=True)
+        )
         return [results[n] for n in wanted]
 
 
@@ -94,23 +95,38 @@ def _active(graph: Forward, wanted: Names, pairs: Sequence[tuple[str, str]]) -> 
 
 
 def _again(
-    node: onnx.NodeProto, inside: Inside[Forward], states: range, saved: Names, tape: Tape
+    node: onnx.NodeProto, inside: Inside[Forward], states: range, saved: Names, tape: Tape, changing: Names = ()
 ) -> tuple[dict[str, Value], dict[str, Value]]:
-    """Run a loop once more: its final states, and for each of the body's inputs in `saved` the stack of its values."""
+    """Run a loop once more: its final states, and for each of the body's inputs in `saved` all values that it had.
+
+    They are stacked, or in a sequence where their shape is `changing`.
+    """
     body = next(a.g for a in node.attribute if a.name == "body")
-    own = list(inside.body.inputs)
-    first = states.start // 2
-    del body.output[first + len(states) :]
+    scope, own, type_of = inside.body.scope, list(inside.body.inputs), inside.graph.type
+    count = states.start // 2 + len(states)
+    final = [type_of(o) for o in inside.body.outputs[count - len(states) : count]]
+    del body.output[count:]
+    kinds = []
+    saved = sorted(saved, key=lambda name: name not in changing)  # sequences are states, which come before stacks
     for name in saved:
-        copy = f"{inside.body.scope}/saved_{len(body.output)}"
-        body.node.append(helper.make_node("Identity", [body.input[own.index(name)].name], [copy], copy))
-        body.output.append(helper.make_empty_tensor_value_info(copy))
-    node.output[:] = [tape.fresh("again") for _ in [*states, *saved]]
-    final = [inside.graph.type(o) for o in inside.body.outputs[first : first + len(states)]]
-    slices = [inside.graph.type(n) for n in saved]
-    stacks = [Type(t.dtype, None if t.shape is None else (f"{node.name}:trips", *t.shape)) for t in slices]
-    values = iter(tape.copy(node, [*final, *stacks]))
+        formal, kept, type_ = body.input[own.index(name)].name, f"{scope}/kept_{len(body.output)}", type_of(name)
+        if name in changing:
+            (empty,) = tape.copy(_node("SequenceEmpty", [], tape.fresh("empty"), dtype=type_.dtype), [SEQUENCE])
+            node.input.append(empty.name)
+            body.input.append(helper.make_tensor_sequence_value_info(f"{kept}:before", type_.dtype, None))
+            body.node.append(_node("SequenceInsert", [f"{kept}:before", formal], kept))
+            kinds.append(SEQUENCE)
+        else:
+            body.node.append(_node("Identity", [formal], kept))
+            kinds.append(Type(type_.dtype, None if type_.shape is None else (f"{node.name}:trips", *type_.shape)))
+        body.output.append(helper.make_empty_tensor_value_info(kept))
+    node.output[:] = [tape.fresh("again") for _ in [*final, *kinds]]
+    values = iter(tape.copy(node, [*final, *kinds]))
     return {own[i]: next(values) for i in states}, dict(zip(saved, values, strict=True))
+
+
+def _node(op_type: str, inputs: Names, output: str, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op_type, inputs, [output], output, **attributes)
 
 
 # ----- Scan -----
@@ -130,7 +146,6 @@ class Stream:
 
 def scan(
     g: Gradients,
-    y: Gradients,
     wanted: Sequence[int],
     *inputs: Value,
     body: onnx.GraphProto,
@@ -145,10 +160,10 @@ def scan(
     axes, ways = scan_input_axes or [0] * m, scan_input_directions or [0] * m
     out_axes, out_ways = scan_output_axes or [0] * len(g), scan_output_directions or [0] * len(g)
     slices = [slice_of(v.type, a) for v, a in zip(inputs[n:], axes, strict=False)]
-    inside = enter_loop(body, tape.fresh("Scan"), [v.type for v in inputs[:n]], slices, graph_of(inputs[0]))
+    inside = enter_loop(body, tape.fresh("Scan"), [v.type for v in inputs[:n]], slices, graph_of(tape))
     values = dict(zip([*inside.body.inputs, *inside.body.captured.values()], inputs, strict=True))
     names = list(values)
-    backward = Backward.of(inside, range(n), [names[i] for i in wanted], g)
+    backward = Backward.of(inside, tape, range(n), [names[i] for i in wanted], g)
     inner = backward.tape
     streams = {x: Stream(values[x], inner.value(x), a, w) for x, a, w in zip(names[n:], axes, ways, strict=False)}
     node = _scan(tape, body, inputs[:n], list(streams.values()), [])
@@ -187,44 +202,46 @@ joint("Scan", scan, since=9)
 
 
 # ----- Loop -----
-def loop(
-    g: Gradients, y: Gradients, wanted: Sequence[int], *inputs: Value | None, body: onnx.GraphProto
-) -> list[Value]:
+def loop(g: Gradients, wanted: Sequence[int], *inputs: Value | None, body: onnx.GraphProto) -> list[Value]:
     """A Loop of as many iterations, each of which looks up what its counterpart began with."""
     n = len(body.input)
     given = [v for v in inputs[2:] if v is not None]
     tape, states = given[0].tape, range(2, n)
-    inside = enter_loop(body, tape.fresh("Loop"), [v.type for v in given[: n - 2]], [], graph_of(given[0]))
+    inside = enter_loop(body, tape.fresh("Loop"), [v.type for v in given[: n - 2]], [], graph_of(tape))
     counter, condition, *own = inside.body.inputs
     values = dict(zip([*own, *inside.body.captured.values()], given, strict=True))
     names = [counter, condition, *values]
-    backward = Backward.of(inside, states, [names[i] for i in wanted], g)
+    backward = Backward.of(inside, tape, states, [names[i] for i in wanted], g)
     node = helper.make_node("Loop", [v.name if v else "" for v in inputs[:n]], [], tape.fresh("Loop"), body=body)
-    final, saved = _again(node, inside, states, [counter, *backward.reads(own)], tape)
+    read = backward.reads(own)
+    changing = [s for s in read if tape.graph.opsets[""] >= 13 and changes_shape(inside, s)]
+    final, saved = _again(node, inside, states, [counter, *read], tape, changing)
 
     trips = op.Gather(op.Shape(saved.pop(counter)), tape.constant(0, INT64))
     last = op.Sub(trips, tape.constant(1, INT64))
     looked_up = saved | {seed.name: v for i, seed in backward.seeds.items() if (v := g[i]) is not None}
-    graph = _looking_up(backward, inside.graph.type(counter), last, looked_up)
+    graph = _looking_up(backward, inside.graph.type(counter), last, looked_up, changing)
     starts = backward.starts({**values, **final}, dict(zip(own, g, strict=False)))
     node = helper.make_node("Loop", [trips.name, "", *(v.name for v in starts)], [], tape.fresh("Loop"), body=graph)
     return backward.write(node, values, [names[i] for i in wanted])
 
 
-def _looking_up(backward: Backward, counter: Type, last: Value, stacks: Mapping[str, Value]) -> onnx.GraphProto:
-    """The iteration as a Loop's body: what it reads is found in stacks, counted from the last."""
+def _looking_up(
+    backward: Backward, counter: Type, last: Value, saved: Mapping[str, Value], sequences: Names
+) -> onnx.GraphProto:
+    """The iteration as a Loop's body: what it reads is found in stacks and sequences, counted from the last."""
     scope, inner = backward.body.scope, backward.tape
     i = inner.input(f"{scope}/i", Type(INT64, ()))
     going, on = (inner.input(f"{scope}/{name}", Type(onnx.TensorProto.BOOL, ())) for name in ("going", "on"))
     index, shape, true = f"{scope}/index", f"{scope}/shape", numpy_helper.from_array(np.array(True))
     numbers = numpy_helper.from_array(np.ones(len(counter.shape or ()), np.int64))
     before = [
-        helper.make_node("Sub", [last.name, i.name], [index]),
-        helper.make_node("Constant", [], [shape], value=numbers),
-        helper.make_node("Reshape", [index, shape], [backward.body.inputs[0]]),
-        helper.make_node("Constant", [], [backward.body.inputs[1]], value=true),
-        helper.make_node("Identity", [going.name], [on.name]),
-        *(helper.make_node("Gather", [v.name, index], [name], axis=0) for name, v in stacks.items()),
+        _node("Sub", [last.name, i.name], index),
+        _node("Constant", [], shape, value=numbers),
+        _node("Reshape", [index, shape], backward.body.inputs[0]),
+        _node("Constant", [], backward.body.inputs[1], value=true),
+        _node("Identity", [going.name], on.name),
+        *(_node("SequenceAt" if n in sequences else "Gather", [v.name, index], n) for n, v in saved.items()),
     ]
     inputs, outputs = [i, going, *backward.carried.values()], [on, *backward.outputs.values()]
     return subgraph(backward.body, inner, inputs, outputs, before)[0]

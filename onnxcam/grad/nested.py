@@ -26,10 +26,21 @@ def enter_loop(
     while True:
         inside = enter(graph, scope, [*counters, *states, *streams], around)
         after = [inside.output(head // 2 + i) for i in range(len(states))]
-        both = [_common(a, b, f"{scope}/state_{i}") for i, (a, b) in enumerate(zip(states, after, strict=True))]
+        both = [_common(a, b, f"{_open(scope)}{i}") for i, (a, b) in enumerate(zip(states, after, strict=True))]
         if both == list(states):
             return inside
         states = both
+
+
+def changes_shape(inside: Inside[G], state: str) -> bool:
+    """Whether the shape of a state may be another one in the next iteration."""
+    shape = inside.graph.type(state).shape
+    return shape is None or any(isinstance(d, str) and d.startswith(_open(inside.body.scope)) for d in shape)
+
+
+def _open(scope: str) -> str:
+    """How the symbols begin that stand for a dimension of a state in any iteration."""
+    return f"{scope}/state_"
 
 
 def slice_of(stack: Type | None, axis: int) -> Type | None:

@@ -26,8 +26,8 @@ _RESULT = {
 }  # fmt: skip
 _SHAPES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _MOVES = _SHAPES | {
-    "Concat", "DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "MaxPool", "Slice", "SpaceToDepth",
-    "Split", "Tile",
+    "Concat", "DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "MaxPool", "Pad", "Resize", "Slice",
+    "SpaceToDepth", "Split", "Tile", "Upsample",
 }  # fmt: skip
 _INTEGERS = frozenset({
     TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16, TensorProto.INT32, TensorProto.UINT4,
@@ -138,7 +138,7 @@ class _Graph:
 
     forward: Forward
     tape: Tape
-    meanings: Mapping[str, Meaning]
+    meanings: dict[str, Meaning]
     floats: dict[str, str]
     result: frozenset[str]
 
@@ -212,9 +212,10 @@ def _unknown(node: Node, graph: _Graph) -> Node:
     for o in node.outputs:
         if o and not graph.forward.type(o).is_float and o not in graph.floats:
             graph.floats[o] = graph.tape.fresh(node.op)
+            graph.meanings[o] = Meaning()
             graph.forward.add(graph.floats[o], Type(TensorProto.FLOAT, graph.forward.type(o).shape))
-    outputs = _floats(node.outputs, graph)
-    return replace(node, domain=node.domain or "integer", inputs=_floats(node.inputs, graph), outputs=outputs)
+    named = replace(node, name=node.name or node.outputs[0], domain=node.domain or "integer")
+    return replace(named, inputs=_floats(node.inputs, graph), outputs=_floats(node.outputs, graph))
 
 
 def _floats(names: Sequence[str], graph: _Graph) -> tuple[str, ...]:

@@ -32,8 +32,8 @@ class Row:
 
     `elementwise` rules return something shaped like the output, which the walk sums to the input's shape; `variadic`
     is one rule `(g, y, index, *inputs)` for every input; `many` hands tuples of all outputs as `g` and `y`; `joint` is
-    one rule `(g, y, wanted, *inputs)` that returns the gradients of all the inputs at the places `wanted`; `formula` is
-    no rule but the operator itself, `(*inputs) -> outputs` in terms of others, through which the walk goes on.
+    one rule `(g, wanted, *inputs)`, g of all outputs, that returns the gradients of all the inputs at `wanted`;
+    `formula` is no rule but the operator itself, `(*inputs) -> outputs` in others, which the walk goes through.
     """
 
     rules: tuple[Rule | Stop, ...]
@@ -73,7 +73,7 @@ def variadic(op: str, rule: Rule, *, elementwise: bool = False) -> None:
 
 
 def joint(op: str, rule: Joint, *, since: int = 1) -> None:
-    """Register one rule `(g, y, wanted, *inputs, **attributes)` for all inputs at once: control flow runs once."""
+    """Register one rule `(g, wanted, *inputs, **attributes)` for all inputs at once: control flow runs once."""
     _TABLE.setdefault(("", op), []).append(Row((), since=since, joint=rule))
 
 

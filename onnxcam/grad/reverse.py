@@ -5,12 +5,13 @@ path to a tensor asked for, and adds up what the rules return. Every gradient ha
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import cast
 
 from onnxcam.errors import ModelError, UnsupportedGradient
 from onnxcam.grad import bind
 from onnxcam.grad.forward import Forward, Node
-from onnxcam.grad.registry import Row, Rule, Stop, find
+from onnxcam.grad.registry import Joint, Row, Rule, Stop, find
 from onnxcam.grad.shapes import sum_to, zeros_like
 from onnxcam.grad.tensor import Tape, Value
 
@@ -67,10 +68,11 @@ def _pull(
     try:
         if row.joint is not None:
             attributes = bind.attributes(node, row.joint, tape)
-            results = dict(zip(wanted, row.joint(g, outputs, list(wanted), *inputs, **attributes), strict=True))
+            given = [tape.value(name) if name else None for name in node.inputs]
+            results = dict(zip(wanted, row.joint(g, list(wanted), *given, **attributes), strict=True))
         elif row.formula is not None:
-            attributes = bind.attributes(node, row.formula, tape)
-            results = _through(row.formula(*inputs, **attributes), inputs, forward, g, wanted)
+            formula = partial(row.formula, **bind.attributes(node, row.formula, tape))
+            results = _through(formula, inputs, wanted, g, forward, tape)
         else:
             rules = {i: rule for i in wanted if (rule := row.rule(i)) is not None and not isinstance(rule, Stop)}
             results = {i: _apply(row, rule, i, node, g, outputs, inputs, tape) for i, rule in rules.items()}
@@ -84,19 +86,20 @@ def _pull(
 
 
 def _through(
-    y: Sequence[Value],
-    inputs: Iterable[Value | None],
-    forward: Forward,
-    g: list[Value | None],
+    formula: Joint,
+    inputs: Sequence[Value | None],
     wanted: Mapping[int, Value],
+    g: Sequence[Value | None],
+    forward: Forward,
+    tape: Tape,
 ) -> dict[int, Value]:
-    """The walk over what was just written: from `y` back to the inputs at `wanted`, and not beyond any input."""
-    tape = y[0].tape
-    seeds = {v.name: d for v, d in zip(y, g, strict=False) if d is not None}
-    inside = forward.only(tape.between([x.name for x in inputs if x], seeds), tape.types)
-    found = accumulate(inside, tape, seeds, [x.name for x in wanted.values()])
-    first = {x.name: i for i, x in reversed(list(wanted.items()))}  # an input that is given twice has one gradient
-    return {i: found[name] for name, i in first.items() if name in found}
+    """Write what an operator computes, from copies of the inputs at `wanted`, and walk from there back to them."""
+    own = {i: tape.rename(x, tape.fresh("given")) for i, x in wanted.items()}
+    given = [own.get(i, x) for i, x in enumerate(inputs)]
+    seeds = {y.name: d for y, d in zip(formula(*given), g, strict=False) if d is not None}
+    inside = forward.only(tape.between([x.name for x in given if x], seeds), tape.types)
+    found = accumulate(inside, tape, seeds, [x.name for x in own.values()])
+    return {i: found[x.name] for i, x in own.items() if x.name in found}
 
 
 def _apply(

@@ -27,7 +27,7 @@ from onnxcam.grad.shapes import (
 )
 from onnxcam.grad.tensor import Value, op
 
-SHORT = 128  # along axes of up to this length a product adds up
+SHORT = 128  # up to this length of the axis a product is the faster one too (CPU)
 _SERIAL = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE})  # what ORT's CPU kernel can add
 
 

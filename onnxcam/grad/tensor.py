@@ -140,6 +140,10 @@ class Tape:
         wide = onnx.TensorProto.FLOAT
         return op.Cast(value, to=wide) if known is None else self.constant(known, wide)
 
+    def wider(self, type_: Type) -> Type:
+        """The type of the gradient of a tensor of that type."""
+        return Type(onnx.TensorProto.FLOAT, type_.shape) if type_.dtype in self.wide else type_
+
     def input(self, name: str, type_: Type) -> Value:
         """A new input of the extended graph."""
         return self._made(gs.Variable(name, type_.dtype, type_.shape), type_)
@@ -165,9 +169,11 @@ class Tape:
         return Value(value.name, type_, self)
 
     def copy(self, proto: onnx.NodeProto, types: Sequence[Type]) -> tuple[Value, ...]:
-        """Write a node as it is, under its own names; `types` are those of its outputs that have a name."""
+        """Write a node as it is, under its own names; `types` are those of its named outputs, UNDEFINED for a sequence."""
         named = dict(zip([n for n in proto.output if n], types, strict=True))
-        outputs = [gs.Variable(n, named[n].dtype, named[n].shape) if n else gs.Variable.empty() for n in proto.output]
+        outputs = [
+            gs.Variable(n, named[n].dtype or None, named[n].shape) if n else gs.Variable.empty() for n in proto.output
+        ]
         inputs = [self._tensor(name) if name else gs.Variable.empty() for name in proto.input]
         around = {name: self._tensor(name) for name in captured(proto)}
         attributes = OnnxImporter.import_attributes(proto.attribute, around, {}, self.graph.opsets[""], None)
@@ -297,7 +303,7 @@ class Tape:
         for i, tensor in enumerate(tensors):
             maker = tensor.inputs[0] if tensor.inputs else None
             source = maker.inputs[0] if maker is not None and maker.op == "Identity" else None
-            if source is None or not source.inputs or source.name in {t.name for t in tensors}:
+            if maker is None or source is None or not source.inputs or source.name in {t.name for t in tensors}:
                 continue
             self.nodes[:] = [n for n in self.nodes if n is not maker]
             maker.inputs.clear()

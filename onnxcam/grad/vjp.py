@@ -15,9 +15,7 @@ from onnxcam.grad.tensor import Tape
 from onnxcam.model import ModelLike, graft, read
 
 
-def vjp(
-    model: ModelLike, *, of: str, wrt: Sequence[str], arithmetic: Arithmetic = "auto"
-) -> onnx.ModelProto:
+def vjp(model: ModelLike, *, of: str, wrt: Sequence[str], arithmetic: Arithmetic = "auto") -> onnx.ModelProto:
     """Extend a model by Jᵀ·seed of tensor `of` with respect to each tensor of `wrt`.
 
     The result has one more input `seed/<of>`, of the shape and type of `of`, and one more output `grad/<name>` for each

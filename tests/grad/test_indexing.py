@@ -92,6 +92,24 @@ def test_a_reduction_of_nothing_has_an_empty_gradient(operator, dims, axes):
     assert found.shape == (0, 3)
 
 
+# ----- lengths -----
+@pytest.mark.parametrize("opset", [10, 13])
+def test_a_slice_of_an_open_axis_is_not_taken_to_be_as_long_as_the_axis(opset):
+    """Onnx's shape inference does at opset 10: x[0:1] would pass for N rows, and its stretching would go unnoticed."""
+    text = "a = Slice(x, start, end) b = Exp(a) y = Mul(x, b)"
+    proto = model(
+        f"net (float[N, 3] x) => (float[N, 3] y) {{ {text} }}", opset=opset, start=np.int64([0]), end=np.int64([1])
+    )
+    x, u = normal(4, 3), normal(4, 3)
+    expected = u * np.exp(x[:1])
+    expected[0] += (u * x).sum(0) * np.exp(x[0])
+    if opset == 10:
+        with pytest.raises(UnsupportedGradient, match="opset 13"):
+            onnxcam.vjp(proto, of="y", wrt=["x"])
+    else:
+        np.testing.assert_allclose(gradient(proto, u, {"x": x}), expected, rtol=1e-4, atol=1e-5)
+
+
 # ----- float16 -----
 @pytest.mark.parametrize(
     "text",

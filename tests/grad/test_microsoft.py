@@ -301,7 +301,7 @@ def test_every_lowering_has_a_row():
         assert any(f"{operator}<" in node or f"{operator}(" in node for node in tried), (domain, operator)
 
 
-INTEGER = {"DynamicQuantizeMatMul", "NhwcMaxPool"}
+INTEGER = {"DequantizeLinear", "DynamicQuantizeMatMul", "NhwcMaxPool"}
 
 
 def test_a_model_baked_for_this_cpu_says_how_to_export():

@@ -12,8 +12,10 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 import onnxcam
+from onnxcam.errors import UnsupportedGradient
 from tests.builders import assert_extends, model, run
 
+MS = "com.microsoft"
 RANGES = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
 
 
@@ -51,6 +53,15 @@ def test_straight_through_inside_the_range_and_nothing_outside(kind, zero):
     expected = np.where((steps >= lowest) & (steps <= highest), u, 0)
     np.testing.assert_array_equal(grads(proto, {"x": x}, u, ["x"])[0], expected)
     assert 0 < np.count_nonzero(expected) < 12
+
+
+def test_sixteen_bits_before_onnx_had_them():
+    text = f"""g (float[4] x) => (float[4] y) {{
+      q = {MS}.QuantizeLinear(x, s, z) y = {MS}.DequantizeLinear(q, s, z) }}"""
+    proto = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17, "{MS}" : 1]> {text}')
+    _fill(proto, {"s": np.float32(0.001), "z": np.array(100, np.int16)})
+    x = np.float32([-40, -32, 32, 33])
+    np.testing.assert_array_equal(grads(proto, {"x": x}, np.ones(4, np.float32), ["x"])[0], [0, 1, 1, 0])
 
 
 def test_a_range_for_each_slice_along_an_axis():
@@ -230,6 +241,9 @@ ROWS = [
     Row("q = QLinearMatMul(qx, sx, zx, qz, sz, zz, sy, zy)", "y = MatMul(x, z)", (2, 3, 5), (2, 5, 4)),
     Row("q = com.microsoft.QGemm<transB = 1, alpha = 0.5>(qx, sx, zx, W, sw, zw, B, sy, zy)",
         "y = Gemm<transB = 1, alpha = 0.5>(x, Wf)", (3, 4), weights={"W": M, **ONE, "B": np.zeros(5, np.int32)}),
+    Row("q = com.microsoft.QGemm<transB = 1>(qx, sx, zx, W, sw, zw, B, sy, zy)", "y = Gemm<transB = 1>(x, Wf)", (3, 4),
+        weights={"W": M, "sw": np.float32([0.01, 0.02, 0.015, 0.005, 0.03]), "zw": np.zeros(5, np.int8),
+                 "B": np.zeros(5, np.int32)}),
     Row("q = com.microsoft.QGemm(qx, sx, zx, W, sw, zw, B, sy, zy)", "y = Gemm(x, Wf)", (3, 5),
         weights={"W": M, **AXIS, "B": np.zeros(4, np.int32)}),
     *(Row(f"q = com.microsoft.QLinear{o}(qx, sx, zx, qz, sz, zz, sy, zy)", f"y = {o}(x, z)", (2, 3, 4), z)
@@ -279,6 +293,131 @@ def test_operators_of_integers_have_the_gradient_of_the_float_one(row):
             assert abs((gradient * v).sum() - expected) <= row.tolerance * size
 
 
+@pytest.mark.parametrize(
+    ("integer", "real"),
+    [
+        ("MaxPool<kernel_shape = [2, 2], strides = [2, 1]>(X)",) * 2,
+        ("Transpose<perm = [0, 2, 3, 1]>(X)",) * 2,
+        ("Flatten(X)",) * 2,
+        ("Slice(X, from, to, axes)",) * 2,
+        ("Concat<axis = 1>(X, X)",) * 2,
+        ("Pad(X, pads, zx)", "Pad(X, pads)"),
+        ('Resize<mode = "nearest">(X, , scales)',) * 2,
+        ("Gather<axis = 1>(X, which)",) * 2,
+    ],
+)
+def test_integers_that_are_moved_about(integer, real):
+    """q = quantise(x), moved, then dequantised: the gradient moves back what came out."""
+    more = {"from": np.int64([1]), "to": np.int64([4]), "axes": np.int64([2]), "which": np.int64([2, 0, 2]),
+            "pads": np.int64([0, 0, 1, 0, 0, 0, 0, 2]), "scales": np.float32([1, 1, 2, 2])}  # fmt: skip
+    x = np.float32(np.random.default_rng(0).permutation(90).reshape(1, 3, 6, 5) * 0.02 - 0.9)
+    weights = {"sx": np.float32(0.01), "zx": np.array(120, np.uint8)}
+    text = f"q = {integer.replace('X', 'qx')} y = DequantizeLinear(q, sx, zx)"
+    declared = "g (float[1, 3, 6, 5] x) => (float y)"
+    proto = model(f"{declared} {{ qx = QuantizeLinear(x, sx, zx) {text} }}", **weights, **more)
+    plain = model(f"{declared} {{ y = {real.replace('X', 'x')} }}", **more)
+    for m in (proto, plain):
+        m.graph.output[0].type.tensor_type.ClearField("shape")
+    due = run(plain, {"x": x})["y"]
+    np.testing.assert_allclose(run(proto, {"x": x})["y"], due, atol=1e-6)
+    u = np.float32(np.random.default_rng(1).normal(size=due.shape))
+    found, expected = (grads(m, {"x": x}, u, ["x"])[0] for m in (proto, plain))
+    assert expected.any()
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_an_operator_on_integers_that_is_not_understood_is_named():
+    text = """g (float[2, 3] x) => (float[2, 3] y) {
+      q = QuantizeLinear(x, s, z) m = Max(q, k) y = DequantizeLinear(m, s, z) }"""
+    proto = model(text, s=np.float32(0.1), z=np.array(0, np.int8), k=np.array([3], np.int8))
+    with pytest.raises(UnsupportedGradient, match="Max 'm'"):
+        onnxcam.vjp(proto, of="y", wrt=["x"])
+
+
+def test_dequantised_by_hand_and_between_other_scales():
+    """Cast, minus the zero point, times the scale; and integers dequantised with another scale than their own."""
+    text = """g (float[2, 3] x) => (float[2, 3] y, float[2, 3] w) {
+      q = QuantizeLinear(x, s, z) c = Cast<to = 1>(q) d = Sub(c, zf) y = Mul(d, s) w = DequantizeLinear(q, t, z) }"""
+    proto = model(text, s=np.float32(0.5), z=np.array(3, np.int8), zf=np.float32(3), t=np.float32(0.25))
+    x, u = np.float32([[1, -2, 500], [0, 3, -900]]), np.float32([[1, 2, 3], [4, 5, 6]])
+    inside = np.float32([[1, 1, 0], [1, 1, 0]])
+    np.testing.assert_array_equal(grads(proto, {"x": x}, u, ["x"])[0], u * inside)
+    np.testing.assert_array_equal(grads(proto, {"x": x}, u, ["x"], of="w")[0], u * inside / 2)
+
+
+def test_quantised_dynamically():
+    """DynamicQuantizeLinear fits its range to the data: nothing is ever saturated, and the scale counts as given."""
+    text = """g (float[2, 4] x) => (float[2, 3] y) {
+      q, s, z = DynamicQuantizeLinear(x) i = MatMulInteger(q, W, z, wz) c = Cast<to = 1>(i) t = Mul(s, ws)
+      y = Mul(c, t) }"""
+    W = np.uint8([[1, 250, 3], [100, 5, 6], [7, 180, 9], [130, 11, 12]])
+    proto = model(text, W=W, wz=np.array(128, np.uint8), ws=np.float32(0.02))
+    x, u = np.float32([[1, -2, 3, -4], [0.5, 1, -1, 2]]), np.float32([[1, 2, 3], [4, 5, 6]])
+    expected = u @ ((W.astype(np.float32) - 128) * 0.02).T
+    np.testing.assert_allclose(grads(proto, {"x": x}, u, ["x"])[0], expected, rtol=1e-5)
+
+
+def test_convolved_dynamically():
+    text = """g (float[N, 2, 5, 4] x) => (float[N, 3, 3, 3] y) {
+      q, s, z = DynamicQuantizeLinear(x) i = ConvInteger<strides = [2, 1], pads = [1, 0, 1, 1]>(q, W, z, wz)
+      c = Cast<to = 1>(i) t = Mul(s, ws) y = Mul(c, t) }"""
+    rng = np.random.default_rng(0)
+    W = rng.integers(0, 255, (3, 2, 3, 3)).astype(np.uint8)
+    proto = model(text, W=W, wz=np.array(120, np.uint8), ws=np.float32(0.02))
+    real = model(
+        "g (float[N, 2, 5, 4] x) => (float[N, 3, 3, 3] y) { y = Conv<strides = [2, 1], pads = [1, 0, 1, 1]>(x, W) }",
+        W=(W.astype(np.float32) - 120) * np.float32(0.02),
+    )
+    x, u = (np.float32(rng.normal(size=s)) for s in ((2, 2, 5, 4), (2, 3, 3, 3)))
+    found, expected = (grads(m, {"x": x}, u, ["x"])[0] for m in (proto, real))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_product_with_activations_quantised_on_the_fly():
+    text = f"g (float[2, 4] x, float[3] b) => (float[2, 3] y) {{ y = {MS}.DynamicQuantizeMatMul(x, W, ws, wz, b) }}"
+    W = np.uint8([[1, 250, 3], [100, 5, 6], [7, 180, 9], [130, 11, 12]])
+    proto = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17, "{MS}" : 1]> {text}')
+    _fill(proto, {"W": W, "ws": np.float32([0.02, 0.01, 0.03]), "wz": np.uint8([128, 100, 3])})
+    x, u = np.float32([[1, -2, 3, -4], [0.5, 1, -1, 2]]), np.float32([[1, 2, 3], [4, 5, 6]])
+    expected = u @ ((W.astype(np.float32) - [128, 100, 3]) * [0.02, 0.01, 0.03]).T
+    found = grads(proto, {"x": x, "b": np.float32([1, 2, 3])}, u, ["x", "b"])
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+    np.testing.assert_array_equal(found[1], u.sum(0))
+
+
+def test_attention_on_integers():
+    """QAttention is Attention between dequantised tensors."""
+    rng = np.random.default_rng(4)
+    x, w, b = (np.float32(rng.normal(size=s)) for s in ((2, 3, 8), (8, 24), (24,)))
+    (sx, zx), (sw, zw) = linear(x, "uint8"), linear(w, "int8")
+    W = np.int8(np.rint(w / sw) + zw.astype(int))
+    head = f'''<ir_version: 8, opset_import: ["" : 17, "{MS}" : 1]>
+      g (float[2, 3, 8] x, float[24] b) => (float[2, 3, 8] y)'''
+    proto = parser.parse_model(f"""{head} {{
+      qx = QuantizeLinear(x, sx, zx)
+      y = {MS}.QAttention<num_heads = 2>(qx, W, b, sx, sw, , zx, zw) }}""")
+    real = parser.parse_model(f"{head} {{ y = {MS}.Attention<num_heads = 2>(x, w, b) }}")
+    _fill(proto, {"W": W, "sx": sx, "zx": zx, "sw": sw, "zw": zw})
+    _fill(real, {"w": (W.astype(np.float32) - zw) * sw})
+    u = np.float32(rng.normal(size=x.shape))
+    exact = np.float32(np.rint(x / sx)) * sx
+    found = grads(proto, {"x": x, "b": b}, u, ["x", "b"])
+    for g, e in zip(found, grads(real, {"x": exact, "b": b}, u, ["x", "b"]), strict=True):
+        np.testing.assert_allclose(g, e, atol=2e-3 * np.abs(e).max())
+
+
+def test_wrt_and_of_may_be_the_integers_themselves():
+    """In a model of integer operators nothing else has a name: the gradient is that of the dequantised tensors."""
+    text = """g (float[1, 3] x) => (float[1, 2] y) {
+      qx = QuantizeLinear(x, s, z) q = QLinearMatMul(qx, s, z, W, s, wz, s, z) y = DequantizeLinear(q, s, z) }"""
+    W = np.int8([[10, 2], [3, -4], [5, 6]])
+    proto = model(text, s=np.float32(0.1), z=np.array(128, np.uint8), W=W, wz=np.array(0, np.int8))
+    feeds, u = {"x": np.float32([[1, 2, 3]])}, np.float32([[1, 2]])
+    expected = u @ (W.astype(np.float32) * np.float32(0.1)).T
+    np.testing.assert_allclose(grads(proto, feeds, u, ["qx"])[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(grads(proto, feeds, u, ["x"], of="q")[0], expected, rtol=1e-6)
+
+
 def _inputs(row: Row, kind: str) -> str:
     shapes = {"x": row.x, "z": row.z}
     return ", ".join(f"{kind}[{', '.join(map(str, s))}] {n}" for n, s in shapes.items() if s)
@@ -300,7 +439,7 @@ def _real(row: Row, weights: dict[str, np.ndarray]) -> onnx.ModelProto:
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     if "W" in weights:
         w, s, z = (weights[n].astype(np.float64) for n in ("W", "sw", "zw"))
-        axis = 0 if w.ndim == 4 else 1
+        axis = 0 if w.ndim == 4 or "transB" in row.real else 1
         if s.ndim:
             s, z = (v.reshape([-1 if a == axis else 1 for a in range(w.ndim)]) for v in (s, z))
         _fill(proto, {"Wf": (w - z) * s})

@@ -44,6 +44,14 @@ def _last(use: Use) -> bool:
     return bool(use.integer("channels_last", 0))
 
 
+for _op in ("QuantizeLinear", "DequantizeLinear"):  # with 16 bits before ONNX had them; for their types, as rules exist
+    lower(
+        f"{_op} (x, scale, zero_point) => (y)",
+        lambda use, op=_op: f"y = {op}{use.passed('axis')}(x, scale, zero_point)",  # type: ignore[misc]  # bound early
+        "axis",
+    )
+
+
 # ----- convolution -----
 def _qlinear_conv(use: Use) -> str:
     conv = f"Conv{use.passed(*_CONV.split())}"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 
 from onnxcam.errors import UnsupportedGradient
-from onnxcam.grad.lowering import WALK
+from onnxcam.grad.lowering import MICROSOFT, WALK
 from onnxcam.grad.mask import within
 from onnxcam.grad.registry import STOP, vjp
 from onnxcam.grad.shapes import each_size, pad, reshape, reshape_like
@@ -57,7 +57,8 @@ def _bound(bound: Floats, x: Value, axis: int, block_size: int) -> "float | Valu
 
 
 vjp("Quantized", quantized, STOP, STOP, domain=WALK)
-vjp("QuantizeLinear", STOP, STOP, STOP)
+for _domain in ("", MICROSOFT):
+    vjp("QuantizeLinear", STOP, STOP, STOP, domain=_domain)
 vjp("DynamicQuantizeLinear", STOP)
 
 
@@ -92,4 +93,5 @@ def _in_blocks(v: Value, scale: Value, axis: int, block_size: int) -> Value:
     return reshape(whole, [*lengths[:axis], blocks, block_size, *lengths[axis + 1 :]])
 
 
-vjp("DequantizeLinear", STOP, dequantized_scale, STOP)
+for _domain in ("", MICROSOFT):
+    vjp("DequantizeLinear", STOP, dequantized_scale, STOP, domain=_domain)

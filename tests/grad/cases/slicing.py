@@ -44,6 +44,8 @@ CASES: list[Case] = [
     case("Slice", (5, 6), *bounds([1, -4], [4, FAR]), np.int64([1, 0]), np.int64([2, 3]), since=10),
     case("Slice", (5, 6), *bounds([FAR, -2], [-FAR, 0]), np.int64([0, -1]), np.int64([-2, -1]), since=10),
     case("Slice", (5, 6), *bounds([-9], [3]), np.int64([1]), since=10),
+    case("Slice", (5, 6), *(fed(v, np.int32, open=False) for v in ([0, 2], [4, -1], [1, 0])), since=10),
+    case("Slice", (5, 6), np.int32([0]), fed([4], np.int32, open=False), np.int32([1]), since=10),
     case("Slice", (5, 6), *bounds([4], [3]), np.int64([1]), since=10),
     case("Slice", (5, 6), *bounds([1], [3]), np.int64([1]), np.int64([-1]), since=10),
     case("Slice", (5, 6), np.int64([1]), fed([4], open=False), np.int64([1]), since=10),

@@ -78,6 +78,26 @@ POOLS: list[Case] = [
     *(case(o, (1, 2, 4, 5, 6), kernel_shape=[2, 3, 2], strides=[2, 1, 2]) for o in ("MaxPool", "AveragePool")),
     case("LpPool", X, kernel_shape=[3, 3], p=3, strides=[2, 2], pads=[1, 1, 1, 1]),
     case("LpPool", X, kernel_shape=[3, 3], p=1),
+    # A window that would start in the end padding is dropped, whatever onnx's inference says of it.
+    *(
+        case(o, X, kernel_shape=[2, 2], strides=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1, since=11, forward="ort")
+        for o in ("MaxPool", "AveragePool")
+    ),
+    *(
+        case(o, (2, 3, 9), kernel_shape=[4], strides=[2], auto_pad=a, forward="ort")
+        for o in ("MaxPool", "AveragePool", "LpPool")
+        for a in ("SAME_UPPER", "SAME_LOWER")
+    ),
+    *(
+        case(o, (1, 2, 4, 5, 6), kernel_shape=[3, 2, 2], strides=[2, 3, 2], auto_pad="SAME_LOWER", forward="ort")
+        for o in ("MaxPool", "AveragePool")
+    ),
+    *(
+        case(o, X, kernel_shape=[3, 2], strides=[2, 3], auto_pad="SAME_UPPER", ceil_mode=1, since=10, forward="ort")
+        for o in ("MaxPool", "AveragePool")
+    ),
+    case("LpPool", X, kernel_shape=[2, 3], strides=[2, 2], pads=[1, 1, 0, 1], ceil_mode=1, since=18, forward="ort"),
+    case("LpPool", X, kernel_shape=[2, 2], strides=[2, 2], dilations=[2, 2], since=18, forward="ort"),
     case("GlobalAveragePool", X),
     case("GlobalAveragePool", (2, 3, 7)),
     case("GlobalMaxPool", X),
