@@ -5,7 +5,6 @@ is a constant, but most of their elements are. Each element is followed here as 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -63,9 +62,10 @@ def reshaped(x: Shape, target: Vector, name: str, allowzero: bool) -> Shape:
             rest.remove(d)
             others.remove(d)
     open_axis = dims.index(-1)
-    whole, parts = [d for d in rest if isinstance(d, int)], [d for d in others if isinstance(d, int)]
-    if len(parts) == len(others) and prod(parts) and prod(whole) % prod(parts) == 0:
-        factor, symbols = prod(whole) // prod(parts), [d for d in rest if isinstance(d, str)]
+    whole: list[int] = [d for d in rest if isinstance(d, int)]
+    parts: list[int] = [d for d in others if isinstance(d, int)]
+    if len(parts) == len(others) and _product(parts) and _product(whole) % _product(parts) == 0:
+        factor, symbols = _product(whole) // _product(parts), [d for d in rest if isinstance(d, str)]
         if not symbols:
             dims[open_axis] = factor
             return tuple(dims)
@@ -116,3 +116,10 @@ def _combine(op: str, sign: str, compute: Callable[[int, int], int], x: Dim, y: 
     if y == (1 if op in ("Mul", "Div") else 0):
         return x
     return f"({x}{sign}{y})"
+
+
+def _product(values: Sequence[int]) -> int:
+    result = 1
+    for value in values:
+        result *= value
+    return result

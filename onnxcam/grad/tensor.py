@@ -169,7 +169,7 @@ class Tape:
         return Value(value.name, type_, self)
 
     def copy(self, proto: onnx.NodeProto, types: Sequence[Type]) -> tuple[Value, ...]:
-        """Write a node as it is, under its own names; `types` are those of its named outputs, UNDEFINED for a sequence."""
+        """Write a node under its own names; `types` are those of its named outputs, UNDEFINED for a sequence."""
         named = dict(zip([n for n in proto.output if n], types, strict=True))
         outputs = [
             gs.Variable(n, named[n].dtype or None, named[n].shape) if n else gs.Variable.empty() for n in proto.output

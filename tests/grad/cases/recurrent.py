@@ -1,8 +1,8 @@
 """Recurrent operators: every equation, direction and form of sequence.
 
 Inputs are X [steps, batch, input], W and R [directions, gates·hidden, …], B, lengths, initial states, peepholes. ORT is
-the forward for what ONNX's reference passes over: lengths, other activations, clip, input_forget. In the dynamic test an
-open number of steps makes a Scan of what is written step by step elsewhere.
+the forward for what ONNX's reference passes over: lengths, other activations, clip, input_forget. In the dynamic test
+an open number of steps makes a Scan of what is written step by step elsewhere.
 """
 
 import numpy as np
@@ -56,5 +56,12 @@ CASES: list[Case] = [
     recurrent("LSTM", bias("LSTM"), None, START, START, (1, 3 * H), input_forget=1, forward="ort"),
     recurrent("LSTM", bias("LSTM"), None, START, START, clip=0.55, forward="ort"),
     recurrent("LSTM", activations=OTHERS, activation_alpha=[0.8, 0.3], activation_beta=[0.4], forward="ort"),
-    recurrent("LSTM", bias("LSTM", 2), activations=["sigmoid", "tanh", "tanh", "sigmoid", "Softsign", "Tanh"], ways=2, direction="bidirectional", forward="ort"),
+    recurrent(
+        "LSTM",
+        bias("LSTM", 2),
+        activations=["sigmoid", "tanh", "tanh", "sigmoid", "Softsign", "Tanh"],
+        ways=2,
+        direction="bidirectional",
+        forward="ort",
+    ),
 ]  # fmt: skip
