@@ -18,7 +18,7 @@ from onnxcam.errors import ModelError
 from onnxcam.grad import nested, sizes
 from onnxcam.grad.infer import Type, broadcast, infer, keeps_sliced_symbols
 from onnxcam.grad.lowering import BAKED, Use, lowered, types_of
-from onnxcam.grad.subgraph import captured
+from onnxcam.grad.subgraph import captured, forget_shapes
 from onnxcam.grad.tensor import SMALL, schema_of
 
 _UNFOLDED = frozenset(
@@ -129,6 +129,8 @@ class Forward:
         for name in filter(None, node.outputs):
             self._names.add(name)
             type_ = _sharper(found.get(name), declared.get(name))
+            if type_ is None and (value := self._folded.get(name)) is not None:
+                type_ = Type(helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
             if type_ is not None:
                 self._types[name] = type_
 
@@ -256,7 +258,7 @@ class Forward:
         except onnx.defs.SchemaError:
             function = self.lowered(node)
             return {} if function is None else types_of(proto, function, self.opsets, types, data)
-        except shape_inference.InferenceError:
+        except (shape_inference.InferenceError, onnx.checker.ValidationError):
             return {}  # misused: whoever needs its type says so
 
     def _stand_in(self, node: Node, position: int) -> npt.NDArray[np.generic] | None:
@@ -304,6 +306,8 @@ def _whole_graph_types(
     )
     light.graph.name = source.name or "graph"
     light.graph.node.extend(protos)
+    for node in light.graph.node:
+        forget_shapes(node)
     # Shapes that the file declares may be stale (a batch size edited afterwards): only what is computed counts.
     light.graph.output.extend(helper.make_empty_tensor_value_info(o.name) for o in source.output)
     known = set(initializers)

@@ -19,7 +19,7 @@ from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Type
 from onnxcam.grad.nested import changes_shape, enter_loop, slice_of
 from onnxcam.grad.registry import joint
-from onnxcam.grad.reverse import accumulate, reachable
+from onnxcam.grad.reverse import accumulate, reachable, refuse_missing
 from onnxcam.grad.shapes import INT64
 from onnxcam.grad.subgraph import Body, Inside
 from onnxcam.grad.tensor import Tape, Value, op
@@ -51,10 +51,11 @@ class Backward:
         returned = body.outputs[states.start // 2 :]  # a Loop is given two counters first, and returns one
         pairs = [(body.inputs[i], o) for i, o in zip(states, returned, strict=False)]
         active = _active(graph, wanted, pairs)
-        after = {b: tape.input(f"{b}:after", tape.wider(graph.type(a))) for b, a in pairs if b in active}
-        sums = {n: tape.input(f"{n}:sum", tape.wider(graph.type(n))) for n in wanted if n not in body.inputs}
+        refuse_missing(graph, body.outputs, active)
+        after = {b: tape.input(tape.fresh("after"), tape.wider(graph.type(a))) for b, a in pairs if b in active}
+        sums = {n: tape.input(tape.fresh("sum"), tape.wider(graph.type(n))) for n in wanted if n not in body.inputs}
         slices = {i: returned[i] for i in range(len(states), len(g)) if g[i] is not None}
-        seeds = {i: tape.input(f"{o}:gradient", tape.wider(graph.type(o))) for i, o in slices.items()}
+        seeds = {i: tape.input(tape.fresh("seed"), tape.wider(graph.type(o))) for i, o in slices.items()}
         given = {a: after[b] for b, a in pairs if b in after} | {o: seeds[i] for i, o in slices.items()}
         found = accumulate(graph, tape, given, active)
         outputs = {}
@@ -230,10 +231,10 @@ def _looking_up(
     backward: Backward, counter: Type, last: Value, saved: Mapping[str, Value], sequences: Names
 ) -> onnx.GraphProto:
     """The iteration as a Loop's body: what it reads is found in stacks and sequences, counted from the last."""
-    scope, inner = backward.body.scope, backward.tape
-    i = inner.input(f"{scope}/i", Type(INT64, ()))
-    going, on = (inner.input(f"{scope}/{name}", Type(onnx.TensorProto.BOOL, ())) for name in ("going", "on"))
-    index, shape, true = f"{scope}/index", f"{scope}/shape", numpy_helper.from_array(np.array(True))
+    inner = backward.tape
+    i = inner.input(inner.fresh("counter"), Type(INT64, ()))
+    going, on = (inner.input(inner.fresh(name), Type(onnx.TensorProto.BOOL, ())) for name in ("going", "on"))
+    index, shape, true = inner.fresh("index"), inner.fresh("shape"), numpy_helper.from_array(np.array(True))
     numbers = numpy_helper.from_array(np.ones(len(counter.shape or ()), np.int64))
     before = [
         _node("Sub", [last.name, i.name], index),

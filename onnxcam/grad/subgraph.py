@@ -7,6 +7,7 @@ run, a gradient) then clashes with nothing around it.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
@@ -91,6 +92,16 @@ def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     return graphs + [a.g for a in node.attribute if a.HasField("g")]
 
 
+def forget_shapes(node: onnx.NodeProto) -> None:
+    """Drop the shapes that subgraphs declare: they may be stale, and a symbol there says nothing elsewhere."""
+    for graph in subgraphs(node):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            if value.type.HasField("tensor_type"):
+                value.type.tensor_type.ClearField("shape")
+        for inner in graph.node:
+            forget_shapes(inner)
+
+
 def close(graph: onnx.GraphProto, scope: str, inputs: Sequence[Type | None], around: Around) -> Body:
     """The model that `graph` is; `inputs` are the types of its formal inputs, None for what is no tensor."""
     own = [v.name for v in graph.input] + [t.name for t in graph.initializer]
@@ -167,10 +178,12 @@ def _declared(name: str, type_: Type | None) -> onnx.ValueInfoProto:
 def _own_outputs(names: Sequence[str], graph: onnx.GraphProto, scope: str) -> list[str]:
     """The outputs, each made by a node of its own: one that only passes through gets an Identity."""
     made = {o for n in graph.node for o in n.output}
+    taken = made | {v.name for v in graph.input} | {t.name for t in graph.initializer}
     outputs: list[str] = []
-    for i, name in enumerate(names):
-        direct = name in made and name not in outputs
-        outputs.append(name if direct else f"{scope}/output_{i}")
-        if not direct:
-            graph.node.append(helper.make_node("Identity", [name], [outputs[-1]], outputs[-1]))
+    for name in names:
+        own = name
+        if name not in made or name in outputs:
+            own = next(n for i in count() if (n := f"{scope}/output_{i}") not in taken and n not in outputs)
+            graph.node.append(helper.make_node("Identity", [name], [own], own))
+        outputs.append(own)
     return outputs

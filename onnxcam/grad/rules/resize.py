@@ -40,8 +40,8 @@ class Plan:
 Gradient = Callable[[Value, Value, Value, Plan], Value]  # (g, x, roi, plan)
 
 
-def _resize(gradient: Gradient) -> Rule:
-    """The rule for one input of Resize; the attributes are the same for all."""
+def _resize(gradient: Gradient, moving: bool = False) -> Rule:
+    """The rule for one input of Resize; the attributes are the same for all. `moving`: its region is no constant."""
 
     def rule(
         g: Value,
@@ -66,7 +66,7 @@ def _resize(gradient: Gradient) -> Rule:
         crops = coordinate_transformation_mode == "tf_crop_and_resize"
         scale = _scales(x, y, scales, sizes, along, keep_aspect_ratio_policy)
         roi = x.tape.constant([], FLOAT) if roi is None else roi
-        regions = _regions(roi, len(along)) if crops else [WHOLE] * len(along)
+        regions = _regions(roi, len(along), moving) if crops else [WHOLE] * len(along)
         plan = Plan(
             along,
             {a: s for a, s in scale.items() if isinstance(s, float)},
@@ -158,9 +158,9 @@ def _same(x: Value, y: Value, axis: int, scale: float | Value) -> bool:
     return x.shape[axis] == y.shape[axis] == 1 if isinstance(scale, Value) else scale == 1
 
 
-def _regions(roi: Value, n: int) -> list[Region]:
+def _regions(roi: Value, n: int, moving: bool) -> list[Region]:
     """Start and end of each axis of the region."""
-    if roi.constant is not None:
+    if roi.constant is not None and not moving:
         corners = [float(v) for v in np.asarray(roi.constant).reshape(-1)]
         return list(zip(corners[:n], corners[n:], strict=True)) or [WHOLE] * n
     wide = op.Cast(roi, to=FLOAT)
@@ -212,7 +212,7 @@ def _multiply(g: Value, weights: Numbers | Value, axis: int) -> Value:
     return op.Transpose(op.MatMul(op.Transpose(g, perm=order), by), perm=[order.index(a) for a in range(g.rank)])
 
 
-vjp("Resize", _resize(resize_input), _resize(resize_roi), STOP, STOP, since=11)
+vjp("Resize", _resize(resize_input), _resize(resize_roi, moving=True), STOP, STOP, since=11)
 
 
 def resize_asymmetric(g: Value, y: Value, x: Value, scales: Value, *, mode: str) -> Value:
