@@ -43,6 +43,8 @@ ORDER = [
     "grad.rules.*",
     "grad.rules",
     "grad.vjp",
+    "inspection.parts | inspection.walk",
+    "inspection.*",
     "inspection",
     "target",
     "head | targets",
@@ -69,7 +71,7 @@ IGNORANT = {
     "grad.[!v]*": "model",  # all but vjp: a graph is differentiated wherever it comes from
     "grad.rules.*": "grad.forward | grad.bind | grad.expand | grad.prepare | grad.reverse",  # a rule knows no engine
     "grad.reverse": "grad.expand | grad.prepare | grad.window",  # the engine knows no operator
-    "run | evidence | methods* | geometry | image | view": "model | grad* | inspection | target | explainable",
+    "run | evidence | methods* | geometry | image | view": "model | grad* | inspection* | target | explainable",
     "evidence | methods* | geometry | image | view": "run",
     # A command calls public verbs.
     "cli.*": "model | grad* | target | explainable | evidence | defaults | report | pipeline",
@@ -82,8 +84,8 @@ HOMES = {
     "cv2": "image | view",
     "google": "model",  # protobuf's error for bytes that are no message
     "numpy": "*",
-    "onnx": "model | grad.* | inspection | target | explainable",
-    "onnx_graphsurgeon": "model | grad.* | inspection | target | explainable",
+    "onnx": "model | grad.* | inspection* | target | explainable",
+    "onnx_graphsurgeon": "model | grad.* | inspection* | target | explainable",
     "onnxruntime": "run",
     "rich": "cli.shell",
 }
