@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from onnxcam.conversion import convert
     from onnxcam.errors import InputError, ModelError, OnnxcamError, RuntimeUnavailable, UnsupportedGradient
-    from onnxcam.explainable import convert
     from onnxcam.grad.vjp import vjp
     from onnxcam.inspection import Inspection, inspect
     from onnxcam.methods import METHODS
+    from onnxcam.original import strip
     from onnxcam.pipeline import Explainer
     from onnxcam.report import Explanation
 
@@ -24,8 +25,9 @@ _HOMES = {
     "OnnxcamError": "errors",
     "RuntimeUnavailable": "errors",
     "UnsupportedGradient": "errors",
-    "convert": "explainable",
+    "convert": "conversion",
     "inspect": "inspection",
+    "strip": "original",
     "vjp": "grad.vjp",
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "UnsupportedGradient",
     "convert",
     "inspect",
+    "strip",
     "vjp",
 ]
 

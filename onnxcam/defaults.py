@@ -1,15 +1,13 @@
 """What is found where the caller says nothing: class names, preprocessing; and the words that say what was assumed."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from onnxcam import image
 from onnxcam.errors import InputError
-from onnxcam.explainable import Plan
-from onnxcam.image import PRESETS, Preprocess
-from onnxcam.inspection import Input
+from onnxcam.inspection.preparation import photographs, slot
+from onnxcam.plan import Plan
+from onnxcam.preprocessing import DEFAULT, PRESETS, Preprocess, fitted, from_file, preset
 
 
 def find_labels(labels: str | os.PathLike[str] | Sequence[str], chosen: Plan) -> list[str] | None:
@@ -34,43 +32,30 @@ def find_labels(labels: str | os.PathLike[str] | Sequence[str], chosen: Plan) ->
     return names
 
 
-def find_preprocess(given: str | os.PathLike[str] | Preprocess, chosen: Plan) -> tuple[Preprocess | None, str | None]:
-    """The preprocessing, and the assumption to state where it was guessed."""
+def find_preprocess(
+    given: str | os.PathLike[str] | Preprocess, chosen: Plan
+) -> tuple[Preprocess | None, tuple[str, ...]]:
+    """The preprocessing, and lines on where it is from and what was guessed.
+
+    `given` is "auto" for what `inspect` shows, a preset's name, or a JSON or YAML file. Raises InputError for another
+    name, and for a file that does not say it.
+    """
     inspection = chosen.inspection
     if isinstance(given, Preprocess):
-        return given, None
-    picture = next((i for i in inspection.inputs if i.layout in ("NCHW", "NHWC")), None)
-    if given != "auto" and (picture is None or str(given) not in PRESETS):
-        if isinstance(given, str) and not os.path.exists(given) and not given.endswith(".json"):
-            image.preset(given, (224, 224), "NCHW", "float32")  # not a preset: raises with the closest names
-        return Preprocess.from_file(given), None
+        return given, ()
+    if given == "auto":
+        return inspection.preprocess, inspection.assumed
+    picture = photographs(inspection.inputs, inspection.sees(chosen.layers[0]))
+    if str(given) not in PRESETS:
+        if isinstance(given, str) and not os.path.exists(given) and not given.endswith((".json", ".yaml", ".yml")):
+            preset(given)  # raises with the closest names
+        return from_file(given, slot(picture, chosen.score) if picture else None)
     if picture is None:
-        return None, None
-    if given == "auto" and inspection.preprocess is not None:
-        return Preprocess.from_json(json.dumps(inspection.preprocess), source="from the model's metadata"), None
-    size = picture.size if all(isinstance(d, int) for d in picture.size) else (224, 224)
-    name = str(given) if given != "auto" else _guess(picture)
-    found = image.preset(name, (int(size[0]), int(size[1])), str(picture.layout), picture.dtype)
-    if picture.channels == 1:
-        found = replace(found, color="GRAY", mean=_grey(found.mean), std=_grey(found.std))
-    guessed = given == "auto" or size != picture.size
-    return (
-        found,
-        f"preprocessing '{name}' at {size[0]}×{size[1]} is a guess; set it with --preprocess" if guessed else None,
-    )
-
-
-def _grey(values: tuple[float, ...]) -> tuple[float, ...]:
-    """One number for three colours."""
-    return (sum(values) / len(values),)
-
-
-def _guess(picture: Input) -> str:
-    if picture.dtype == "uint8":
-        return "raw"
-    if picture.channels == 1:
-        return "unit"
-    return "imagenet" if picture.layout == "NCHW" else "tf"
+        return None, ()
+    wanted = slot(picture, chosen.score)
+    found = replace(fitted(preset(str(given)), wanted, asked=True), size=wanted.size or DEFAULT)
+    open_ = f"preprocessing at {DEFAULT[0]}×{DEFAULT[1]} is a guess: the model's input has an open size"
+    return found, () if wanted.size else (f"{open_}; set it with --preprocess and a file",)
 
 
 def assumptions(
@@ -79,7 +64,7 @@ def assumptions(
     score: str,
     labels: object,
     found: list[str] | None,
-    said: str | None,
+    said: Sequence[str],
     providers: object,
     provider: str,
 ) -> list[str]:
@@ -94,10 +79,11 @@ def assumptions(
             chosen.score.activation or "", ""
         )
         lines.append(f"score '{chosen.score.tensor}'{before}")
-    if said:
-        lines.append(said)
+    lines += said
     if labels == "auto" and found is None:
         lines.append("no class names in the model; set them with --labels")
+    elif labels == "auto" and chosen.inspection.labels_from:
+        lines.append(f"class names from {chosen.inspection.labels_from}")
     if providers == "auto":
         lines.append(f"provider {provider.removesuffix('ExecutionProvider')}")
     return lines

@@ -1,127 +1,142 @@
 """The explainable model: the original, and with it what explains it, as one ONNX file that needs nothing of ours."""
 
 import json
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 import onnxcam
-from onnxcam.errors import InputError, ModelError, UnsupportedGradient, unknown
-from onnxcam.grad.forward import Forward
+from onnxcam.aims import answers, chosen_classes, declared, findings, parameters
+from onnxcam.drawing import drawn
+from onnxcam.errors import InputError, UnsupportedGradient
 from onnxcam.grad.infer import Type
-from onnxcam.grad.precision import Arithmetic, Precision
+from onnxcam.grad.precision import Precision
 from onnxcam.grad.prepare import prepare
 from onnxcam.grad.quantized import dequantized
 from onnxcam.grad.reverse import missing, pullback
-from onnxcam.grad.tensor import Tape
-from onnxcam.inspection import Inspection, Layer, Score, look
+from onnxcam.grad.tensor import Tape, Value, op
 from onnxcam.methods import find
-from onnxcam.model import ModelLike, Source, graft, read, write
-from onnxcam.target import TOP, class_index, one_hot
-
-EMITS = ("activation", "gradient", "score")
-TARGET = "cam/target"
-SCORE = "cam/score"
+from onnxcam.model import graft
+from onnxcam.original import VERSION, remember
+from onnxcam.plan import CLASS, EXPLAIN, HEATMAP, SCORE, TARGET, Plan, Recipe
+from onnxcam.target import TOP, best, class_index, picked, top_k
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is explained: layers and score of a model, chosen by name or automatically."""
-
-    source: Source
-    forward: Forward
-    inspection: Inspection
-    layers: tuple[Layer, ...]
-    score: Score
-
-
-def plan(model: ModelLike, layers: str | Sequence[str] = "auto", score: str = "auto") -> Plan:
-    """Choose layers and score. Raises InputError for unknown names, ModelError where there is nothing to choose."""
-    source = read(model)
-    forward = Forward(source.proto, source.folder)
-    inspection = look(source, forward, score)
-    names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
-    if names == ["auto"]:
-        if not inspection.layers:
-            raise ModelError(
-                "The model has no feature map with a spatial extent on the way to its score: nothing to draw a map on."
-            )
-        chosen = inspection.layers[:1]
-    elif names:
-        chosen = tuple(dict.fromkeys(inspection.layer(name) for name in names))
-    else:
-        raise InputError("No layer is given. Give a name of `onnxcam inspect`, or leave the choice to 'auto'.")
-    return Plan(source, forward, inspection, chosen, inspection.scores[0])
-
-
-def convert(
-    model: ModelLike,
-    output: str | os.PathLike[str] | None = None,
-    *,
-    layers: str | Sequence[str] = "auto",
-    target: int | str | None = None,
-    score: str = "auto",
-    method: str | None = None,
-    emit: Sequence[str] | None = None,
-    arithmetic: Arithmetic = "auto",
-) -> onnx.ModelProto:
-    """Extend a model so that it returns what explains it, and write it to `output` where that is given.
-
-    Inputs: the original's, and `cam/target`: int64 [1] or [N], optional, −1 for the top class; its default is `target`.
-    Outputs: the original's in order, then for each layer what `emit` names: `cam/activation/<layer>` and
-    `cam/gradient/<layer>`, of the layer's own shape; with "score" also `cam/score`, the tensor that is explained.
-    With `method`, emits what that method needs; `arithmetic` is that of `onnxcam.vjp`.
-    Raises InputError for a layer, class or emission that is not there, ModelError for a model without a feature map on
-    the way to its score, and UnsupportedGradient naming every operator on the way without a gradient.
-    """
-    chosen = plan(model, layers, score)
-    extended = extend(chosen, TOP if target is None else target, _emitted(method, emit), method, arithmetic)
-    if output is not None:
-        write(extended, output, chosen.source)
-    return extended
-
-
-def extend(
-    chosen: Plan,
-    target: int | str = TOP,
-    emit: Sequence[str] = EMITS,
-    method: str | None = None,
-    arithmetic: Arithmetic = "auto",
-) -> onnx.ModelProto:
+def extend(chosen: Plan, recipe: Recipe) -> onnx.ModelProto:
     """The explainable model of a plan."""
     forward = chosen.forward
-    index = class_index(target, chosen.score, chosen.inspection.labels)
-    _refuse_collisions(chosen, emit)
-    tape = Tape(forward, "cam")
-    given, chosen = chosen, _in_floats(chosen, tape)
-    inputs, outputs = [], []
-    if "gradient" in emit:
-        prepare(forward, tape, keep=[layer.tensor for layer in chosen.layers], of=chosen.score.tensor)
-        wanted = tape.input(TARGET, Type(TensorProto.INT64, ("cam/targets",)))
-        inputs.append(wanted)
-        seed = one_hot(tape.value(chosen.score.tensor), wanted)
-        _refuse_missing(chosen)
-        precision = Precision.of(forward, arithmetic)
-        tape.wide = precision.wide
-        wrt = [layer.tensor for layer in chosen.layers]
-        found = pullback(forward, tape, chosen.score.tensor, precision.enter(seed), wrt)
-        gradients = {name: precision.leave(g, forward.type(name).dtype) for name, g in found.items()}
-    for layer in chosen.layers:
-        if "activation" in emit:
-            outputs.append(tape.rename(tape.value(layer.tensor), f"cam/activation/{layer.name}"))
-        if "gradient" in emit:
-            outputs.append(tape.rename(gradients[layer.tensor], f"cam/gradient/{layer.name}"))
-    if "score" in emit:
-        outputs.append(tape.rename(tape.value(chosen.score.tensor), SCORE))
-    result = graft(chosen.source.proto, tape.nodes, tape.tensors(inputs), tape.tensors(outputs))
-    if inputs:
-        result.graph.initializer.append(numpy_helper.from_array(np.array([index], np.int64), TARGET))
-    _describe(result, given, index, emit, method)
+    count = top_k(recipe.target) if isinstance(recipe.target, str) and not recipe.goals else None
+    count = len(recipe.goals) if len(recipe.goals) > 1 else count
+    plain = count is None and not recipe.goals
+    index = class_index(recipe.target, chosen.score, chosen.inspection.labels) if plain else TOP
+    _refuse_collisions(chosen, recipe)
+    outer = Tape(forward, "cam")
+    tape = outer.within("explanation") if recipe.gate else outer
+    defaults = parameters(recipe.goals if _aims(recipe) else ())
+    if plain and _differentiates(recipe):
+        defaults[TARGET] = np.array([index], np.int64)
+    inputs = {name: outer.input(name, declared(name, default)) for name, default in defaults.items()}
+    given = {name: tape.of(name, value.type) for name, value in inputs.items()}
+    if recipe.gate:
+        defaults[EXPLAIN] = np.array([True])
+        inputs[EXPLAIN] = outer.input(EXPLAIN, Type(TensorProto.BOOL, (1,)))
+    named = _explained(chosen, recipe, tape, given, count)
+    if recipe.gate:
+        named = _gated(outer, tape, named, inputs[EXPLAIN])
+    outputs = [outer.rename(value, name) for name, value in named.items()] if not recipe.gate else list(named.values())
+    result = graft(chosen.source.proto, outer.nodes, outer.tensors([*inputs.values()]), outer.tensors(outputs))
+    result.graph.initializer.extend(numpy_helper.from_array(default, name) for name, default in defaults.items())
+    _describe(result, chosen, recipe, index)
     return result
+
+
+# ----- what is computed -----
+def _explained(
+    chosen: Plan, recipe: Recipe, tape: Tape, given: Mapping[str, Value], count: int | None
+) -> dict[str, Value]:
+    """Everything that the recipe emits, by the name of its output."""
+    emit, floats = recipe.emit, _in_floats(chosen, tape)
+    found: dict[str, Value] = {}
+    gradients: list[dict[str, Value]] = []
+    classes: Value | None = None
+    aimed = answers(recipe.goals, floats.score, floats.inspection, tape, given) if _aims(recipe) else []
+    if _differentiates(recipe):
+        classes, gradients = _gradients(floats, recipe, tape, given.get(TARGET), count, [a.seed for a in aimed])
+    for layer in floats.layers:
+        if "activation" in emit:
+            found[f"cam/activation/{layer.name}"] = tape.value(layer.tensor)
+        if "gradient" in emit:
+            found[f"cam/gradient/{layer.name}"] = _stacked([g[layer.tensor] for g in gradients], count)
+    if "score" in emit:
+        found[SCORE] = tape.value(floats.score.tensor)
+        found |= findings(aimed) if aimed else {}
+    if "heatmap" in emit:
+        maps = [drawn(floats, recipe, tape, g) for g in gradients or [{}]]
+        found[HEATMAP] = _stacked(maps, count)
+    if "class" in emit and classes is not None:
+        found[CLASS] = classes if count else op.Squeeze(classes, axes=[1])
+    if "class" in emit and aimed:
+        found[CLASS] = chosen_classes(aimed)
+    return found
+
+
+def _aims(recipe: Recipe) -> bool:
+    """Whether targets are written into the graph."""
+    return bool(recipe.goals) and (_differentiates(recipe) or "score" in recipe.emit)
+
+
+def _differentiates(recipe: Recipe) -> bool:
+    by_method = "heatmap" in recipe.emit and find(recipe.method or "gradcam").uses != "activation"
+    return by_method or "gradient" in recipe.emit or "class" in recipe.emit
+
+
+def _gradients(
+    floats: Plan, recipe: Recipe, tape: Tape, target: Value | None, count: int | None, seeds: list[Value]
+) -> tuple[Value | None, list[dict[str, Value]]]:
+    """The classes that are explained, and for each the gradient at every layer, by its tensor; or for each seed."""
+    forward, score = floats.forward, floats.score.tensor
+    wrt = [layer.tensor for layer in floats.layers]
+    prepare(forward, tape, keep=wrt, of=score)
+    if not seeds and count is not None and floats.score.classes is not None and count > floats.score.classes:
+        raise InputError(f"'{recipe.target}' asks for more classes than the {floats.score.classes} of '{score}'.")
+    classes, of = None, tape.value(score)
+    if not seeds:
+        classes, seeds = best(of, count or 1) if target is None else picked(of, target)
+    _refuse_missing(floats)
+    precision = Precision.of(forward, recipe.arithmetic)
+    tape.wide = precision.wide
+    gradients = []
+    for seed in seeds:
+        found = pullback(forward, tape, score, precision.enter(seed), wrt)
+        gradients.append({name: precision.leave(g, forward.type(name).dtype) for name, g in found.items()})
+    return classes, gradients
+
+
+def _stacked(values: Sequence[Value], count: int | None) -> Value:
+    """One value as it is, or those of `count` classes side by side: (N, K, …)."""
+    if count is None:
+        return values[0]
+    columns = [op.Unsqueeze(v, axes=[1]) for v in values]
+    return op.Concat(*columns, axis=1) if len(columns) > 1 else columns[0]
+
+
+def _gated(outer: Tape, tape: Tape, named: Mapping[str, Value], explain: Value) -> dict[str, Value]:
+    """The same in an If on `cam/explain`; where that is false, every output is there and empty."""
+    bodies = []
+    for kind in ("then", "else"):
+        inner = tape if kind == "then" else outer.within(kind)
+        values = []
+        for value in named.values():
+            dims = [0, *(d if isinstance(d, int) else 0 for d in value.shape[1:])]
+            made = value if kind == "then" else inner.constant(np.zeros(dims), value.dtype)
+            values.append(inner.rename(made, inner.fresh(kind)))
+        bodies.append(inner.written([], values))
+    node = helper.make_node("If", [explain.name], list(named), "cam/If", then_branch=bodies[0], else_branch=bodies[1])
+    types = [Type(v.dtype, (f"cam/rows/{i}", *v.shape[1:])) for i, v in enumerate(named.values())]
+    return dict(zip(named, outer.copy(node, types), strict=True))
 
 
 def _in_floats(chosen: Plan, tape: Tape) -> Plan:
@@ -131,17 +146,7 @@ def _in_floats(chosen: Plan, tape: Tape) -> Plan:
     return replace(chosen, layers=layers, score=score)
 
 
-def _emitted(method: str | None, emit: Sequence[str] | None) -> Sequence[str]:
-    if emit is None:
-        return ("activation", "gradient") if method is None or find(method).uses == "gradient" else ("activation",)
-    for name in emit:
-        if name not in EMITS:
-            raise unknown("output to emit", name, EMITS)
-    if not emit:
-        raise InputError(f"Nothing to emit. There is: {', '.join(EMITS)}.")
-    return emit
-
-
+# ----- what is refused -----
 def _refuse_missing(chosen: Plan) -> None:
     """Raise where operators have no gradient, naming all of them and the layer that would work."""
     forward, score = chosen.forward, chosen.score.tensor
@@ -153,29 +158,31 @@ def _refuse_missing(chosen: Plan) -> None:
     raise UnsupportedGradient(f"No gradient for {', '.join(map(str, lost))}. {way}.")
 
 
-def _refuse_collisions(chosen: Plan, emit: Sequence[str]) -> None:
-    names = [f"cam/{e}/{layer.name}" for e in emit for layer in chosen.layers]
-    for name in (TARGET, SCORE, *names):
+def _refuse_collisions(chosen: Plan, recipe: Recipe) -> None:
+    names = [f"cam/{e}/{layer.name}" for e in recipe.emit for layer in chosen.layers]
+    for name in (TARGET, EXPLAIN, SCORE, HEATMAP, CLASS, *names):
         if chosen.forward.taken(name):
             raise InputError(
                 f"The model has a tensor '{name}' already: it is explainable as it is. Convert the original instead."
             )
 
 
-def _describe(result: onnx.ModelProto, chosen: Plan, index: int, emit: Sequence[str], method: str | None) -> None:
-    """Metadata that says all one needs to run the file elsewhere."""
+def _describe(result: onnx.ModelProto, chosen: Plan, recipe: Recipe, index: int) -> None:
+    """Metadata that says all one needs to run the file elsewhere, and to take it apart again."""
     about: dict[str, object] = {
-        "cam.version": onnxcam.__version__,
-        "cam.source_sha256": chosen.source.sha256,
+        VERSION: onnxcam.__version__,
         "cam.layers": [layer.name for layer in chosen.layers],
         "cam.score": chosen.score.tensor,
-        "cam.target": index,
-        "cam.emit": list(emit),
+        "cam.target": recipe.target if recipe.goals or top_k(str(recipe.target)) else index,
+        "cam.emit": list(recipe.emit),
     }
-    if method is not None:
-        about["cam.method"] = method
+    if recipe.method is not None or "heatmap" in recipe.emit:
+        about["cam.method"] = recipe.method or "gradcam"
+    if recipe.options:
+        about["cam.options"] = dict(recipe.options)
     if chosen.inspection.labels is not None:
         about["cam.classes"] = list(chosen.inspection.labels)
+    remember(result, chosen.source)
     present = {p.key for p in result.metadata_props}
     for key, value in about.items():
         if key not in present:

@@ -1,8 +1,7 @@
-"""How a photograph is laid into a model's input: resized, cropped or padded. Numpy only.
+"""How a photograph is laid into a model's input, and how a map of that input is laid back. Numpy only.
 
-Pictures are resized as Pillow does it, antialiased, because most models were trained on that: OpenCV has no antialiased
-bilinear or bicubic, and its plain ones skip most pixels of a large photo. A filter is one matrix per axis, so a crop
-costs only the rows that it keeps.
+The trap: a map is only in the right place if the geometry that made the input is undone exactly. So `Geometry` is the
+one description of it, and both directions read it.
 """
 
 from dataclasses import dataclass
@@ -10,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Size = tuple[int, int]  # height, width
-
-RADIUS = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
+from onnxcam.resample import Size
 
 
 @dataclass(frozen=True)
@@ -43,54 +40,71 @@ class Geometry:
         top, left = self.offset
         return slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
 
+    def restore(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Bring a map (h, w) of the input to the photo: (H, W) float32, linear, 0 where the input shows nothing of it.
 
-def fit(photo: Size, size: Size, resize: str = "stretch", crop_ratio: float = 1.0) -> Geometry:
-    """Lay a photo into an input of `size`: "stretch", "letterbox", or "crop" from `size / crop_ratio`."""
-    if resize == "stretch":
-        return Geometry(photo, size, (0, 0), size)
-    height, width = photo
-    crop = resize == "crop"
-    # In whole numbers: 256 / height · height is 255.99… for some heights, where torchvision has 256.
-    box_height, box_width = (int(n / crop_ratio) if crop else n for n in size)
-    if (box_height * width >= box_width * height) == crop:  # the crop covers its box, the letterbox fits into it
-        resized = box_height, max(1, width * box_height // height)
-    else:
-        resized = max(1, height * box_width // width), box_width
-    top, left = (round((n - r) / 2) for n, r in zip(size, resized, strict=True))
+        The padding's values are not mixed in at the photo's edges.
+        """
+        down, across = (self._reads(axis) for axis in (0, 1))
+        return np.asarray(down @ np.asarray(values[self.inside], np.float32) @ across.T, np.float32)
+
+    def _reads(self, axis: int) -> npt.NDArray[np.float32]:
+        """How much each of the photo's pixels takes of each input pixel that shows it: half-pixel centres."""
+        part, n = self.inside[axis], self.photo[axis]
+        matrix = np.zeros((n, part.stop - part.start), np.float32)
+        at = (np.arange(n) + 0.5) * self.scale[axis] + self.offset[axis] - part.start
+        seen = np.flatnonzero((at >= 0) & (at <= matrix.shape[1]))
+        at = (at[seen] - 0.5).clip(0, matrix.shape[1] - 1)
+        below = at.astype(np.int64)
+        np.add.at(matrix, (seen, below), 1 - (at - below))
+        np.add.at(matrix, (seen, (below + 1).clip(max=matrix.shape[1] - 1)), at - below)
+        return matrix
+
+
+def stretch(photo: Size, size: Size) -> Geometry:
+    """Lay a photo over the whole of an input of `size`."""
+    return Geometry(photo, size, (0, 0), size)
+
+
+def crop(photo: Size, size: Size, resized: Size, down: bool = False) -> Geometry:
+    """Take the centre of the photo, resized before: torchvision's CenterCrop, with a border where that is smaller.
+
+    Half of an odd margin is rounded to the even number, or `down`.
+    """
+    margins = [r - n for n, r in zip(size, resized, strict=True)]
+    top, left = (-((-m) // 2) if m < 0 else m // 2 if down else round(m / 2) for m in margins)
+    return Geometry(photo, resized, (-top, -left), size)
+
+
+def cover(photo: Size, size: Size) -> Size:
+    """The size of a photo that is resized until it covers `size`: torchvision's for a square, else timm's."""
+    if size[0] == size[1]:
+        return short_side(photo, size[0])
+    scale = min(p / n for n, p in zip(size, photo, strict=True))
+    return round(photo[0] / scale), round(photo[1] / scale)
+
+
+def letterbox(photo: Size, size: Size, centred: bool = True) -> Geometry:
+    """Fit the whole photo into an input of `size`, with a border at two sides: ultralytics' LetterBox.
+
+    The border is at the right or at the bottom only where it is not `centred`, as YOLOX has it.
+    """
+    scale = min(n / p for n, p in zip(size, photo, strict=True))
+    if not centred:
+        return Geometry(photo, (max(1, int(photo[0] * scale)), max(1, int(photo[1] * scale))), (0, 0), size)
+    resized = max(1, round(photo[0] * scale)), max(1, round(photo[1] * scale))
+    top, left = (round((n - r) / 2 - 0.1) for n, r in zip(size, resized, strict=True))
     return Geometry(photo, resized, (top, left), size)
 
 
-def resample(
-    photo: npt.NDArray[np.uint8], resized: Size, shown: tuple[slice, slice], interpolation: str
-) -> npt.NDArray[np.uint8]:
-    """Resize (H, W, C) uint8 to `resized` (h, w), and give only the part `shown` of that."""
-    height, width, channels = photo.shape
-    if interpolation == "nearest":
-        rows, columns = (nearest(n, r, part) for n, r, part in zip((height, width), resized, shown, strict=True))
-        return photo[rows[:, None], columns]
-    down = weights(height, resized[0], shown[0], interpolation)
-    across = weights(width, resized[1], shown[1], interpolation)
-    strips = (down @ photo.reshape(height, -1).astype(np.float32)).reshape(-1, width, channels)
-    columns_first = strips.transpose(1, 0, 2).reshape(width, -1)  # one product of matrices is faster than one a row
-    picture = (across @ columns_first).reshape(len(across), len(down), channels).transpose(1, 0, 2)
-    return np.asarray(np.rint(picture).clip(0, 255), np.uint8)
+def short_side(photo: Size, side: int, longest: int | None = None) -> Size:
+    """The size of a photo after its short side is brought to `side`, unless the long one exceeds `longest` then.
 
-
-def nearest(n_in: int, n_out: int, part: slice) -> npt.NDArray[np.int64]:
-    """Find which of `n_in` pixels lies at the centre of those of the `n_out` pixels that are in `part`."""
-    return ((np.arange(part.start, part.stop) + 0.5) * (n_in / n_out)).astype(np.int64)
-
-
-def weights(n_in: int, n_out: int, part: slice, interpolation: str) -> npt.NDArray[np.float32]:
-    """Give (len(part), n_in): what each of `n_in` pixels adds to those of the `n_out` pixels that are in `part`."""
-    scale = n_in / n_out
-    centre = (np.arange(part.start, part.stop) + 0.5) * scale
-    x = np.abs(np.arange(n_in) + 0.5 - centre[:, None]) / max(scale, 1)
-    if interpolation == "bilinear":
-        y = 1 - x
-    elif interpolation == "bicubic":  # Keys' cubic convolution with a = −0.5
-        y = np.where(x < 1, (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2)
-    else:
-        y = np.sinc(x) * np.sinc(x / 3)
-    y = np.where(x < RADIUS[interpolation], y, 0)
-    return np.asarray(y / y.sum(axis=1, keepdims=True), np.float32)
+    torchvision's Resize(side), and DETR's rule for the two.
+    """
+    short, long = min(photo), max(photo)
+    new_short, new_long = side, side * long // short
+    if longest is not None and long / short * side > longest:
+        exact = longest * short / long
+        new_short, new_long = max(1, round(exact)), int(exact * long / short)
+    return (new_short, new_long) if photo[0] <= photo[1] else (new_long, new_short)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,22 +12,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam import image, report, view
+from onnxcam import image, report
+from onnxcam.aimed import Asked, asked_again, into_inputs, into_photos, read_mask, refuse_lost
+from onnxcam.aims import FOUND, NUMBER
 from onnxcam.defaults import assumptions, find_labels, find_preprocess
 from onnxcam.errors import InputError
 from onnxcam.evidence import Evidence
-from onnxcam.explainable import SCORE, TARGET, extend, plan
+from onnxcam.explainable import extend
+from onnxcam.grad.precision import Arithmetic
 from onnxcam.head import linear_head
-from onnxcam.image import Photo, Preprocess
+from onnxcam.heatmap import heatmap, resize
+from onnxcam.image import Photo
 from onnxcam.inspection import Input, Layer
+from onnxcam.layout import spatial
 from onnxcam.methods import find
 from onnxcam.methods.array import softmax
 from onnxcam.methods.registry import Method
 from onnxcam.model import ModelLike
+from onnxcam.plan import SCORE, TARGET, Plan, Recipe, default_method, plan
+from onnxcam.preprocessing import Preprocess
 from onnxcam.report import Explanation
 from onnxcam.run import Session
 from onnxcam.target import TOP, Floats, Ints, ranked, totals
-from onnxcam.targets import Target, read_targets
+from onnxcam.targets import Files, Target, read_targets
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -40,13 +48,14 @@ class Explainer:
 
     Holds one onnxruntime session; picklable and thread-safe. `layers`, `score`, `preprocess`, `labels` and `providers`
     are found where they are "auto", and `assumptions` says what was found and what was guessed. `target` is a class
-    index or name, "top5" for several rows a sample, or one class per sample; None is the top class.
+    index or name, "top5" for several rows a sample, or one class per sample; None is the top class. Of an explainable
+    file, what is not given (the method too) is what the file was made with; of any other, the method is gradcam.
     """
 
     def __init__(
         self,
         model: ModelLike,
-        method: str = "gradcam",
+        method: str = "auto",
         *,
         layers: str | Sequence[str] = "auto",
         target: Target = None,
@@ -56,17 +65,23 @@ class Explainer:
         labels: str | os.PathLike[str] | Sequence[str] = "auto",
         batch: int = 16,
         options: Mapping[str, object] | None = None,
+        arithmetic: Arithmetic = "auto",
         progress: Progress | None = None,
         seed: int = 0,
     ) -> None:
         """Choose, rewrite and load. Raises the errors of `onnxcam.convert`, and RuntimeUnavailable."""
         if batch < 1:
             raise InputError(f"batch is {batch}; it has to be at least 1.")
-        self.method: Method = find(method)
+        chosen = plan(model, layers, score)
+        told = chosen.told
+        if target is None and told:
+            target = json.loads(told["cam.target"]) if told["cam.target"].lstrip("-").isdigit() else told["cam.target"]
+        if method == "auto" and options is None:
+            options = json.loads(told.get("cam.options", "{}"))
+        self.method: Method = find(told.get("cam.method", default_method(chosen.score)) if method == "auto" else method)
         self.options = dict(options or {})
         self.method.check(self.options)
         self.target, self.batch, self.progress, self.seed = target, batch, progress, seed
-        chosen = plan(model, layers, score)
         self._layers: tuple[Layer, ...] = chosen.layers
         self._score = chosen.score
         self._inputs = chosen.inspection.inputs
@@ -78,11 +93,17 @@ class Explainer:
             if self.method.uses == "weights"
             else {}
         )
-        self._targets = read_targets(target, chosen.score, self.labels)
         self._picture = chosen.inspection.sees(chosen.layers[0])
         self.preprocess, said = find_preprocess(preprocess, chosen)
+        files = Files(read_mask, lambda path: self._embedding(path, chosen, providers))
+        self._targets = read_targets(target, chosen.score, self.labels, files)
+        if self._targets.goals and self._heads:
+            raise InputError(f"Method '{self.method.name}' explains a class and nothing else. Use 'gradcam'.")
         emit = _EMITS.get(self.method.uses, ("activation", "score"))
-        self._model = extend(chosen, TOP, emit).SerializeToString()
+        self._together = self.method.uses == "gradient" and self._targets.best
+        best = f"top{self._together}" if self._together else TOP
+        recipe = Recipe(emit, best, arithmetic=arithmetic, goals=self._targets.goals)
+        self._model = extend(chosen, recipe).SerializeToString()
         self._folder = os.path.abspath(chosen.source.folder) if chosen.source.external else ""
         self._providers = providers
         self._lock = threading.Lock()
@@ -115,7 +136,7 @@ class Explainer:
         parts: list[Explanation] = []
         for start, stop in _steps(count, self._batch_size()):
             part = {k: v[start:stop] for k, v in feeds.items()}
-            parts.append(self._explain(part, targets[start:stop], start))
+            parts.append(self._explain(part, targets[start:stop], start, self._targets.given(start, stop)))
             if self.progress and count > stop - start:
                 self.progress("explaining", stop, count)
         return report.join(parts)
@@ -140,7 +161,10 @@ class Explainer:
                 image.read(p) if isinstance(p, (str, os.PathLike)) else np.asarray(p) for p in photos[start:stop]
             ]
             batch = np.concatenate([self.preprocess.apply(p) for p in pictures])
-            part = self._explain(self._feeds(batch), targets[start:stop], start)
+            laid = [self.preprocess.fit(p.shape) for p in pictures]
+            given = into_inputs(self._targets.given(start, stop), laid)
+            part = self._explain(self._feeds(batch), targets[start:stop], start, given)
+            part = replace(part, found=into_photos(part.found, [laid[s - start] for s in part.samples]))
             maps = [
                 self.preprocess.restore(m, pictures[s - start].shape)
                 for m, s in zip(part.maps, part.samples, strict=True)
@@ -152,17 +176,22 @@ class Explainer:
         return replace(report.join(parts), about=self._about())
 
     # ----- one batch -----
-    def _explain(self, feeds: Mapping[str, Array], targets: list[list[int]], first: int) -> Explanation:
-        """Rows for each sample, one per target; `first` is the number of the first sample."""
+    def _explain(
+        self, feeds: Mapping[str, Array], targets: list[list[int]], first: int, given: Mapping[str, Array]
+    ) -> Explanation:
+        """Rows for each sample, one per target; `first` numbers the first sample, `given` is what targets take."""
+        if self._targets.goals:
+            return self._aimed(feeds, first, given)
         wanted = np.array(targets, np.int64)
         outputs = self._run(feeds, wanted[:, 0])
         scores = totals(outputs[SCORE])
         classes = ranked(scores, wanted)
         columns = []
         for k in range(classes.shape[1]):
-            if k and self.method.uses == "gradient":
+            if k and self.method.uses == "gradient" and not self._together:
                 outputs = self._run(feeds, classes[:, k])
-            columns.append(self._maps(feeds, outputs, classes[:, k], self.seed + first + k * _STRIDE))
+            own = _column(outputs, k) if self._together else outputs
+            columns.append(self._maps(feeds, own, classes[:, k], self.seed + first + k * _STRIDE))
         samples = np.repeat(np.arange(len(classes)), classes.shape[1])
         chosen = classes.reshape(-1)
         raw = {name: _rows([c[0][name] for c in columns]) for name in self.layers}
@@ -181,28 +210,60 @@ class Explainer:
             about=self._about(),
         )
 
+    def _aimed(self, feeds: Mapping[str, Array], first: int, given: Mapping[str, Array]) -> Explanation:
+        """The same for targets that are written into the graph: rows for each sample, one per target."""
+        outputs, count = self._run(feeds, given), len(self._targets.goals)
+        found = {k.removeprefix(FOUND): v for k, v in outputs.items() if k.startswith((NUMBER, FOUND))}
+        rows = {k: v if count > 1 else np.expand_dims(v, 1) for k, v in found.items()}
+        refuse_lost(rows, self._targets.goals, first)
+        columns = []
+        for k in range(count):
+            own = _column(outputs, k) if count > 1 else outputs
+            columns.append(self._maps(feeds, own, asked_again(given, rows, k), self.seed + first + k * _STRIDE))
+        flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in rows.items()}
+        raw = {name: _rows([c[0][name] for c in columns]) for name in self.layers}
+        samples = np.repeat(np.arange(len(rows[NUMBER])), count)
+        targets = flat.get("class", np.full(len(samples), -1.0)).astype(np.int64)
+        return Explanation(
+            maps=_rows([c[1] for c in columns]),
+            raw=raw,
+            targets=targets,
+            scores=flat[NUMBER],
+            probabilities=flat.get("certainty"),
+            samples=samples + first,
+            outputs={k: v for k, v in outputs.items() if not k.startswith("cam/")},
+            layers=self.layers,
+            warnings=_warnings(raw, targets, samples + first, self.labels),
+            labels=self.labels,
+            about=self._about(),
+            found={k: v for k, v in flat.items() if k != NUMBER},
+        )
+
     def _maps(
-        self, feeds: Mapping[str, Array], outputs: Mapping[str, Array], classes: Ints, seed: int
+        self, feeds: Mapping[str, Array], outputs: Mapping[str, Array], classes: Ints | Sequence[Asked], seed: int
     ) -> tuple[dict[str, Floats], Floats]:
         """Raw maps of each layer and the finished ones, for one class per sample."""
         size = self._space(feeds)
-        raw, finished = {}, []
+        raw = {}
         for layer in self._layers:
             evidence = self._evidence(layer, feeds, outputs, classes, seed)
             raw[layer.name] = np.asarray(self.method(evidence, **self.options))
-            clean = np.nan_to_num(raw[layer.name], nan=0, posinf=0, neginf=0)
-            finished.append(view.resize(view.relu_minmax(clean), size))
-        return raw, view.fuse(finished)
+        clean = [np.nan_to_num(m, nan=0, posinf=0, neginf=0) for m in raw.values()]
+        return raw, np.asarray(heatmap(clean, lambda m: resize(m, size)))
 
     def _evidence(
-        self, layer: Layer, feeds: Mapping[str, Array], outputs: Mapping[str, Array], classes: Ints, seed: int
+        self,
+        layer: Layer,
+        feeds: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+        classes: Ints | Sequence[Asked],
+        seed: int,
     ) -> Evidence:
-        activation = np.moveaxis(outputs[f"cam/activation/{layer.name}"], layer.channel_axis, 1)
         gradient = outputs.get(f"cam/gradient/{layer.name}")
         return Evidence(
-            activation=activation,
-            gradient=None if gradient is None else np.moveaxis(gradient, layer.channel_axis, 1),
-            weights=self._heads[layer.name][classes] if self._heads else None,
+            activation=spatial(outputs[f"cam/activation/{layer.name}"], layer),
+            gradient=None if gradient is None else spatial(gradient, layer),
+            weights=self._heads[layer.name][np.asarray(classes)] if self._heads else None,
             size=self._space(feeds),
             rescore=lambda mask, count, *, probability=False: self._rescore(feeds, classes, mask, count, probability),
             seed=seed,
@@ -211,7 +272,7 @@ class Explainer:
     def _rescore(
         self,
         feeds: Mapping[str, Array],
-        classes: Ints,
+        classes: Ints | Sequence[Asked],
         mask: Callable[[int, slice], Array],
         count: int,
         probability: bool,
@@ -227,28 +288,48 @@ class Explainer:
                 masks = np.expand_dims(np.asarray(mask(n, slice(start, stop))), axis)
                 batch = {k: np.repeat(v, stop - start, axis=0) for k, v in own.items()}
                 batch[picture.name] = np.asarray(own[picture.name] * masks, own[picture.name].dtype)
-                answer = totals(self._run(batch, np.full(stop - start, wanted), [SCORE])[SCORE])
-                likely = self._probabilities(answer) if probability else None
-                scores[n, start:stop] = (answer if likely is None else likely)[:, wanted]
+                scores[n, start:stop] = self._answers(batch, wanted, stop - start, probability)
                 if self.progress:
                     self.progress("scoring masks", n * count + stop, len(classes) * count)
         return scores
 
-    def _run(self, feeds: Mapping[str, Array], classes: Ints, names: Sequence[str] | None = None) -> dict[str, Array]:
+    def _answers(self, batch: Mapping[str, Array], wanted: np.int64 | Asked, count: int, probability: bool) -> Floats:
+        """What each of `count` inputs says of one target, [count]."""
+        if isinstance(wanted, tuple):
+            given = {name: np.repeat(v, count, axis=0) for name, v in wanted[0].items()}
+            return np.asarray(self._run(batch, given, [NUMBER])[NUMBER].reshape(count, -1)[:, wanted[1]])
+        answer = totals(self._run(batch, np.full(count, wanted), [SCORE])[SCORE])
+        likely = self._probabilities(answer) if probability else None
+        return np.asarray((answer if likely is None else likely)[:, wanted])
+
+    def _run(
+        self, feeds: Mapping[str, Array], wanted: Ints | Mapping[str, Array], names: Sequence[str] | None = None
+    ) -> dict[str, Array]:
         """Run the explainable model; a batch smaller than the model's fixed one is filled up and cut back."""
-        given = dict(feeds)
-        count = len(classes)
+        given, count = dict(feeds), len(next(iter(feeds.values())))
+        if isinstance(wanted, Mapping):
+            given |= wanted
+        elif self.method.uses == "gradient" and not self._together:
+            given[TARGET] = np.asarray(wanted)
         fixed = self._fixed_batch() or count
         if fixed > count:
             given = {k: np.concatenate([v, np.repeat(v[-1:], fixed - count, axis=0)]) for k, v in given.items()}
-        if self.method.uses == "gradient":
-            given[TARGET] = np.concatenate([classes, np.full(fixed - count, TOP)])
         outputs = self.session.run(given, names)
         return {
             k: v[:count] if isinstance(v, np.ndarray) and v.ndim and len(v) == fixed else v for k, v in outputs.items()
         }
 
     # ----- inputs and targets -----
+    def _embedding(self, path: str, chosen: Plan, providers: str | Sequence[str]) -> Array:
+        """What the model makes of a photo, as a reference."""
+        if self.preprocess is None:
+            raise InputError("The model's image input is not known: give the reference as an array in .npy.")
+        model = extend(chosen, Recipe(("score",))).SerializeToString()
+        folder = os.path.abspath(chosen.source.folder) if chosen.source.external else ""
+        x = self.preprocess.apply(image.read(path))
+        feeds = self._feeds(np.repeat(x, self._fixed_batch() or 1, axis=0))
+        return np.asarray(Session(model, folder, providers).run(feeds, [SCORE])[SCORE][0])
+
     def _feeds(self, inputs: Array | Mapping[str, Array]) -> dict[str, Array]:
         names = [i.name for i in self._inputs]
         if not isinstance(inputs, Mapping) and len(names) == 1:
@@ -310,19 +391,29 @@ def _rows(columns: Sequence[Floats]) -> Floats:
     return stacked.reshape(-1, *stacked.shape[2:])
 
 
+def _column(outputs: Mapping[str, Array], k: int) -> dict[str, Array]:
+    """What a run returned, with the gradients of class `k` alone."""
+    return {name: v[:, k] if name.startswith("cam/gradient/") else v for name, v in outputs.items()}
+
+
 def _steps(count: int, size: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + size, count)) for start in range(0, count, size))
 
 
 def _warnings(raw: Mapping[str, Floats], classes: Ints, samples: Ints, labels: list[str] | None) -> list[str]:
-    """Say where a map is empty, or not a map at all: a blank picture has a reason."""
+    """Say where a map is empty, or not a map at all: a blank picture has a reason.
+
+    Where several layers are fused one may be silent, as the sizes of a detector's boxes that are not the chosen one's.
+    """
     lines = []
+    loud = np.any([m.reshape(len(m), -1).max(axis=1) > 0 for m in raw.values()], axis=0)
     for name, maps in raw.items():
         for row, values in enumerate(maps.reshape(len(maps), -1)):
-            what = labels[classes[row]] if labels else f"class {classes[row]}"
+            cls = int(classes[row])
+            what = "the target" if cls < 0 else labels[cls] if labels and cls < len(labels) else f"class {cls}"
             if not np.isfinite(values).all():
                 lines.append(f"sample {samples[row]}: '{name}' has values that are not finite; they are shown as 0")
-            elif values.max() <= 0:
+            elif values.max() <= 0 and not loud[row]:
                 text = f"nothing in '{name}' speaks for {what}: its map is empty. Look at .raw"
                 lines.append(f"sample {samples[row]}: {text}")
     return lines

@@ -29,6 +29,8 @@ class Explanation:
 
     maps: float32 [R, H, W] in 0..1 at the input's size; from photographs a list of [H, W], each at its photo's size.
     raw: the method's own signed maps per layer, [R, *space]. targets, scores, probabilities, samples: [R].
+    found: of targets that choose in the picture, what was chosen: `index` [R], `box` [R, 4] as left, top, right and
+    bottom, `place` [R, 2] as x and y, in pixels; None for a class.
     outputs: the model's own, untouched. warnings: what a person should know before believing a map.
     """
 
@@ -45,6 +47,7 @@ class Explanation:
     photos: list[Photo] | None = None
     names: list[str | None] | None = None
     about: dict[str, object] = field(default_factory=dict)
+    found: dict[str, npt.NDArray[Any]] | None = None
 
     def overlays(self) -> list[Photo]:
         """The map over its photo for each row, uint8 RGB (H, W, 3)."""
@@ -71,10 +74,11 @@ class Explanation:
         cls = int(self.targets[row])
         return {
             "class": cls,
-            "label": self.labels[cls] if self.labels else None,
+            "label": self.labels[cls] if self.labels and 0 <= cls < len(self.labels) else None,
             "probability": None if self.probabilities is None else float(self.probabilities[row]),
             "score": float(self.scores[row]),
             "peak": [int(i) for i in np.unravel_index(int(np.argmax(self.maps[row])), self.maps[row].shape)],
+            **{name: v[row].tolist() for name, v in (self.found or {}).items() if name not in ("class", "certainty")},
         }
 
     def _save_sample(self, folder: Path, stem: str, sample: int) -> list[Path]:
@@ -142,6 +146,7 @@ def join(parts: Sequence[Explanation]) -> Explanation:
         warnings=[w for p in parts for w in p.warnings],
         photos=None if first.photos is None else [x for p in parts for x in p.photos or []],
         names=None if first.names is None else [x for p in parts for x in p.names or []],
+        found=None if first.found is None else {k: _together([(p.found or {})[k] for p in parts]) for k in first.found},
     )
 
 

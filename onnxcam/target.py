@@ -13,7 +13,7 @@ import onnx
 
 from onnxcam.errors import InputError, unknown
 from onnxcam.grad.mask import step
-from onnxcam.grad.tensor import Value, op
+from onnxcam.grad.tensor import Value, op, split
 from onnxcam.inspection import Score
 
 Array = npt.NDArray[np.generic]
@@ -28,26 +28,73 @@ def one_hot(score: Value, target: Value) -> Value:
 
     `target` is int64 [1] or [N]; −1 is the top class. Elements beyond the class axis are summed.
     """
+    return picked(score, target)[1][0]
+
+
+def picked(score: Value, target: Value) -> tuple[Value, list[Value]]:
+    """The class of each sample that `target` means, int64 [N, 1], and its seed as `one_hot` makes it."""
+    sums, index = _by_class(score)
     axis = 1 if score.rank > 1 else 0
-    classes = score.shape[axis]
-    if not isinstance(classes, int):
-        raise InputError(
-            f"The number of classes of '{score.name}' is not fixed in the model. Fix it, or choose another score."
-        )
-    values = op.Cast(score, to=onnx.TensorProto.FLOAT) if score.dtype != onnx.TensorProto.FLOAT else score
-    extra = list(range(2, score.rank))
-    totals = op.ReduceSum(values, axes=extra, keepdims=1) if extra else values
-    index = values.tape.constant(np.arange(classes).reshape(-1, *[1] * len(extra)), onnx.TensorProto.FLOAT)
-    below = step(op.ReduceMax(totals, axes=[axis], keepdims=1) - totals)
-    top = op.ReduceMin(below * float(classes) + index, axes=[axis], keepdims=1)
+    below = step(op.ReduceMax(sums, axes=[axis], keepdims=1) - sums)
+    top = op.ReduceMin(below * float(_classes(score)) + index, axes=[axis], keepdims=1)
     wanted = op.Cast(target, to=onnx.TensorProto.FLOAT)
     if score.rank > 1:
         wanted = op.Unsqueeze(wanted, axes=list(range(1, score.rank)))
     automatic = step(-wanted)
     chosen = automatic * top + (1 - automatic) * wanted
+    classes = chosen if score.rank > 1 else op.Unsqueeze(chosen, axes=[0])
+    if score.rank > 2:
+        classes = op.Squeeze(chosen, axes=list(range(2, score.rank)))
+    return op.Cast(classes, to=onnx.TensorProto.INT64), [_row(score, chosen)]
+
+
+def best(score: Value, count: int) -> tuple[Value, list[Value]]:
+    """The classes with the largest scores, best first, int64 [N, count], and a seed for each as `one_hot` makes it."""
+    sums, _ = _by_class(score)
+    flat = op.Squeeze(sums, axes=list(range(2, score.rank))) if score.rank > 2 else sums
+    if score.rank == 1:
+        flat = op.Unsqueeze(flat, axes=[0])
+    size = count if flat.tape.graph.opsets[""] < 10 else [count]  # an attribute there
+    _, classes = flat.tape.emit("TopK", [flat], {"K": size, "axis": 1}, 2)
+    seeds = []
+    for column in split(classes, 1, [1] * count) if count > 1 else [classes]:
+        chosen = op.Cast(column, to=onnx.TensorProto.FLOAT)
+        if score.rank > 2:
+            chosen = op.Unsqueeze(chosen, axes=list(range(2, score.rank)))
+        seeds.append(_row(score, chosen if score.rank > 1 else op.Squeeze(chosen, axes=[0])))
+    return classes, seeds
+
+
+def _classes(score: Value) -> int:
+    classes = score.shape[1 if score.rank > 1 else 0]
+    if not isinstance(classes, int):
+        raise InputError(
+            f"The number of classes of '{score.name}' is not fixed in the model. Fix it, or choose another score."
+        )
+    return classes
+
+
+def _by_class(score: Value) -> tuple[Value, Value]:
+    """Sums of each class in float32, with further axes of length 1, and the numbers of the classes to compare with."""
+    extra = [1] * (score.rank - 2)
+    index = score.tape.constant(np.arange(_classes(score)).reshape(-1, *extra), onnx.TensorProto.FLOAT)
+    values = _float(score)
+    return (op.ReduceSum(values, axes=list(range(2, score.rank)), keepdims=1) if extra else values), index
+
+
+def _row(score: Value, chosen: Value) -> Value:
+    """The seed of the class that float `chosen` names: (N, 1, …), or [1] for a score without a batch."""
+    _, index = _by_class(score)
     row = 1 - step(op.Abs(index - chosen))
-    seed = row if not extra else row + totals.tape.constant(0, onnx.TensorProto.FLOAT) * values
+    if score.rank == 2 and score.dtype == onnx.TensorProto.FLOAT and score.tape.graph.opsets[""] >= 12:
+        place = op.Cast(op.Squeeze(chosen, axes=[1]), to=onnx.TensorProto.INT64)
+        score.tape.hot[row.name] = op.Max(place, 0)  # scores that are not numbers have no place
+    seed = row if score.rank < 3 else row + score.tape.constant(0, onnx.TensorProto.FLOAT) * _float(score)
     return op.Cast(seed, to=score.dtype) if score.dtype != onnx.TensorProto.FLOAT else seed
+
+
+def _float(score: Value) -> Value:
+    return op.Cast(score, to=onnx.TensorProto.FLOAT) if score.dtype != onnx.TensorProto.FLOAT else score
 
 
 def class_index(target: int | str, score: Score, labels: tuple[str, ...] | None) -> int:

@@ -1,9 +1,4 @@
-"""From raw maps to pictures, in pytorch-grad-cam's order: relu, min-max, resize, mean over layers, relu, min-max.
-
-Where a sample's map is nowhere positive the result is 0 everywhere: nothing to show, and no noise is blown up.
-"""
-
-from collections.abc import Sequence
+"""Heat maps as pictures: in colour, and over the photo."""
 
 import cv2
 import numpy as np
@@ -11,28 +6,8 @@ import numpy.typing as npt
 
 from onnxcam.errors import InputError
 from onnxcam.image import Photo, check
-from onnxcam.methods.array import minmax, relu, upsample
 
 Map = npt.NDArray[np.floating]
-Map32 = npt.NDArray[np.float32]
-
-EPS = 1e-7  # pytorch-grad-cam's
-
-
-def relu_minmax(raw: Map) -> Map32:
-    """Scale (N, *space) to 0..1 per sample: m = max(raw, 0), then (m − min) / (1e-7 + max(m − min)); float32."""
-    m = relu(np.asarray(raw, np.float32))
-    return np.asarray(minmax(m, tuple(range(1, m.ndim)), EPS))
-
-
-def resize(maps: Map, size: Sequence[int]) -> Map32:
-    """Resize (N, *space) to (N, *size), float32: linear, half-pixel centres, no antialias (`cv2.INTER_LINEAR`)."""
-    return np.asarray(upsample(np.asarray(maps, np.float32), size))
-
-
-def fuse(maps: Sequence[Map]) -> Map32:
-    """Make one map of several layers' (N, *size), each scaled and resized before: their mean, scaled to 0..1 again."""
-    return relu_minmax(np.mean(maps, axis=0))
 
 
 def colour(map01: Map) -> Photo:

@@ -275,7 +275,8 @@ def test_the_file_that_is_written_is_what_is_returned(tmp_path):
 
 @pytest.mark.parametrize("name", ["cat.png", "cat-and-espresso.png"])
 def test_the_demo_models_own_outputs_are_equal_bit_for_bit(name):
-    from onnxcam.image import Preprocess, read
+    from onnxcam.image import read
+    from onnxcam.preprocessing import Preprocess
 
     proto = onnx.load(DEMO)
     metadata = {p.key: p.value for p in proto.metadata_props}
@@ -391,9 +392,13 @@ def test_a_wrong_choice_is_one_clear_line(tmp_path, options, said):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_explainable_model_is_not_extended_again():
+def test_a_model_with_a_tensor_of_our_names_is_refused():
+    proto = Net().model()
+    for node in proto.graph.node:
+        for names_ in (node.input, node.output):
+            names_[:] = ["cam/heatmap" if n == "p" else n for n in names_]
     with pytest.raises(InputError, match="explainable as it is"):
-        onnxcam.convert(onnxcam.convert(Net().model()))
+        onnxcam.convert(proto)
 
 
 @pytest.mark.parametrize(

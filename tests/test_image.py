@@ -10,8 +10,9 @@ import pytest
 
 from onnxcam import image
 from onnxcam.errors import InputError
-from onnxcam.geometry import fit, resample
-from onnxcam.image import PRESETS, Preprocess, preset
+from onnxcam.geometry import crop
+from onnxcam.preprocessing import PRESETS, Preprocess, from_file, preset
+from onnxcam.resample import resample
 
 GREY, RGB, GREY_ALPHA, RGBA = 0, 2, 4, 6
 

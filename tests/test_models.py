@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from onnxcam.image import Preprocess
+from onnxcam.preprocessing import Preprocess
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "models"

@@ -15,7 +15,8 @@ import onnxcam
 from onnxcam import METHODS, Explainer
 from onnxcam.errors import InputError, ModelError
 from onnxcam.evidence import Evidence
-from onnxcam.image import Preprocess, read
+from onnxcam.image import read
+from onnxcam.preprocessing import Preprocess
 from tests.builders import DEMO, MODELS, Net, image, model, pipeline, run
 from tests.methods import reference
 from tests.methods.cases import CASES

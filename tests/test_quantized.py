@@ -1,6 +1,5 @@
 """The demo model, quantised by onnxruntime as users do it: explained like the float one, and still run in integers."""
 
-import json
 import logging
 from collections import Counter
 from pathlib import Path
@@ -15,7 +14,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 import onnxcam
 from onnxcam import image
 from onnxcam.errors import ModelError
-from onnxcam.image import Preprocess
+from onnxcam.preprocessing import Preprocess
 from tests.builders import DEMO, MODELS, assert_extends, run
 
 PHOTOS = [MODELS / "cat.png", MODELS / "espresso.png"]
@@ -32,7 +31,7 @@ class Photographs(CalibrationDataReader):
 
 @pytest.fixture(scope="module")
 def preprocess() -> Preprocess:
-    return Preprocess.from_json(json.dumps(dict(onnxcam.inspect(DEMO).preprocess or {})))
+    return onnxcam.inspect(DEMO).preprocess
 
 
 @pytest.fixture(scope="module")

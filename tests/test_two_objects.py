@@ -14,7 +14,8 @@ import onnx
 import pytest
 
 from onnxcam import METHODS, Explainer
-from onnxcam.image import Preprocess, read
+from onnxcam.image import read
+from onnxcam.preprocessing import Preprocess
 from tests.builders import DEMO, MODELS, pipeline, run
 
 PHOTO = MODELS / "cat-and-espresso.png"

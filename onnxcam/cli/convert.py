@@ -18,20 +18,42 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("-o", "--output", metavar="FILE", required=True, help="The explainable model.")
 @click.option("--layer", "layers", metavar="NAME", multiple=True, help="Feature map; repeatable. Default: the last.")
-@click.option("--target", metavar="CLASS", help="Index or name of the class. Default: the top class.")
+@click.option(
+    "--target", metavar="CLASS", help="Index or name of the class, or topK as in top5. Default: the top class."
+)
 @click.option("--score", metavar="NAME", default="auto", help="Tensor with the scores. Default: before the softmax.")
-@click.option("--emit", metavar="NAMES", default="activation,gradient", show_default=True, help="What it returns.")
+@click.option(
+    "--emit",
+    metavar="NAMES",
+    default="activation,gradient,heatmap",
+    show_default=True,
+    help="What it returns: activation, gradient, heatmap, class, score.",
+)
+@click.option("--method", metavar="NAME", help="What draws the heat map, see `onnxcam methods`. Default: gradcam.")
+@click.option(
+    "--option", "options", metavar="KEY=VALUE", multiple=True, help="Option of the method, see `onnxcam methods`."
+)
+@click.option(
+    "--heatmap", type=click.Choice(["float32", "uint8"]), default="float32", show_default=True, help="Its type."
+)
+@click.option(
+    "--size", type=click.Choice(["input", "layer"]), default="input", show_default=True, help="Size of the heat map."
+)
+@click.option("--gate", is_flag=True, help="Compute it only where the input cam/explain is true.")
+@click.option(
+    "--preprocess", metavar="NAME|FILE", default="auto", help="Written into the file: a preset, or a JSON file."
+)
+@click.option("--labels", metavar="FILE", default="auto", help="Class names, one a line, written into the file.")
 @shell.as_json
-def convert(
-    model: str, output: str, layers: tuple[str, ...], target: str | None, score: str, emit: str, as_json: bool
-) -> None:
+def convert(model: str, output: str, as_json: bool, **choices: Any) -> None:
     """Write MODEL as a file that explains itself."""
     import onnxcam
 
-    names = [name.strip() for name in emit.split(",") if name.strip()]
-    chosen = list(layers) or "auto"
-    explainable = onnxcam.convert(model, output, layers=chosen, target=shell.target(target), score=score, emit=names)
-    record = _record(model, output, explainable)
+    choices["emit"] = [name.strip() for name in choices["emit"].split(",") if name.strip()]
+    choices["layers"] = list(choices["layers"]) or "auto"
+    choices["target"] = shell.target(choices["target"])
+    choices["options"] = shell.options(choices["options"])
+    record = _record(model, output, onnxcam.convert(model, output, **choices))
     shell.print_json(record) if as_json else _print(record)
 
 

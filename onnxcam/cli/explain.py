@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.argument("photos", metavar="PHOTO...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="DIR", required=True, help="Folder for pictures, arrays and records.")
-@click.option("--method", default="gradcam", show_default=True, help="See `onnxcam methods`.")
+@click.option("--method", default="auto", help="See `onnxcam methods`. Default: the file's own, or gradcam.")
 @click.option(
     "--layer", "layers", metavar="NAME", multiple=True, help="Feature map; several are fused. Default: the last."
 )

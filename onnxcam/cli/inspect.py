@@ -26,7 +26,6 @@ def inspect(model: str, score: str, as_json: bool) -> None:
 
 
 def _print(found: Inspection) -> None:
-    preprocess = _preprocess(found)
     marked = ("feature maps", "none with a spatial extent")
     if found.layers:
         marks = ["*", *[""] * (len(found.layers) - 1)]
@@ -41,9 +40,10 @@ def _print(found: Inspection) -> None:
             marked,
             ("inputs", [f"{x.name}  {x.dtype} {shell.shape(x.shape)} {x.layout or ''}".rstrip() for x in found.inputs]),
             ("scores", [f"{x.tensor}  {shell.shape(x.shape)}, {_before(x.activation)}" for x in found.scores]),
-            ("classes", f"{len(found.labels)} names" if found.labels else "no names in the file"),
-            ("preprocess", preprocess),
+            ("classes", _classes(found)),
+            ("preprocess", [found.preprocess.describe(), *found.assumed] if found.preprocess else "takes no photos"),
             ("no gradient", list(found.missing) or "none: every operator from the score to the feature map * has one"),
+            ("explains", _explains(found)),
             ("made by", f"{found.producer or 'unknown'}, opset {found.opset}"),
         ]
     )
@@ -53,9 +53,19 @@ def _before(activation: str | None) -> str:
     return f"before the {activation}" if activation else "as the model returns it"
 
 
-def _preprocess(found: Inspection) -> str:
-    from onnxcam.image import Preprocess
+def _classes(found: Inspection) -> str:
+    if not found.labels:
+        return "no names in the file or beside it"
+    return f"{len(found.labels)} names" + (f", from {found.labels_from}" if found.labels_from else "")
 
-    if found.preprocess is None:
-        return "not in the file: `onnxcam explain` guesses it, and says so"
-    return Preprocess.from_json(json.dumps(found.preprocess), source="from the file").describe()
+
+def _explains(found: Inspection) -> list[str]:
+    """What an explainable file says about itself; all that is listed above is the original inside."""
+    said = found.explains
+    if not said:
+        return []
+    target = {"-1": "the top class"}.get(said["cam.target"], said["cam.target"])
+    return [
+        f"{', '.join(json.loads(said['cam.emit']))} for {', '.join(json.loads(said['cam.layers']))}",
+        f"method {said.get('cam.method', 'of your own')}, target {target}, by onnxcam {said['cam.version']}",
+    ]

@@ -15,7 +15,8 @@ from onnx import helper, numpy_helper
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.forward import Node
 from onnxcam.grad.registry import Joint, Rule
-from onnxcam.grad.tensor import RENAMED, Tape, Value, schema_of
+from onnxcam.grad.tape import schema_of
+from onnxcam.grad.tensor import RENAMED, Tape, Value
 
 
 @lru_cache(maxsize=1024)

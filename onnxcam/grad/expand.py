@@ -12,13 +12,15 @@ import onnx
 from onnx import defs, helper, inliner, numpy_helper, shape_inference
 
 from onnxcam.grad.bind import with_defaults
+from onnxcam.grad.dated import by_sample
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Type
 from onnxcam.grad.lowering import WALK
 from onnxcam.grad.nested import chosen
 from onnxcam.grad.registry import find
 from onnxcam.grad.subgraph import rename
-from onnxcam.grad.tensor import SMALL, Tape, schema_of
+from onnxcam.grad.tape import SMALL, schema_of
+from onnxcam.grad.tensor import Tape
 
 _DOMAIN = "onnxcam.body"  # the inliner expands local functions most faithfully: a specification's body becomes one
 
@@ -41,17 +43,20 @@ def expand(node: Node, forward: Forward, tape: Tape) -> list[Node]:
 
 
 def _opened(node: Node, forward: Forward, tape: Tape) -> tuple[list[onnx.NodeProto], Mapping[str, Type]] | None:
-    """What is inside an If whose condition is constant, or an operator that is a function of others."""
+    """What is inside an If whose condition is constant, a dated Scan, or an operator that is a function of others."""
     if node.op == "If" and not node.domain:
         return chosen(node.inputs[0], node.attributes, node.outputs, tape.fresh("If"), forward)
+    if node.op == "Scan" and not node.domain and node.version < 9:
+        nodes = by_sample(node.inputs, node.outputs, node.attributes, tape.fresh("Scan"))
+        return None if nodes is None else (nodes, {o: forward.type(o) for o in node.outputs if forward.has_type(o)})
     if find(node.op, node.domain, node.version) is not None or not all(forward.has_type(i) for i in node.inputs if i):
         return None  # of a sequence there is no type to specify a body with
     own = forward.functions.get((node.domain, node.op))
-    function = own or forward.lowered(node) or _specified(node, forward)
+    function = own or forward.lowered(node) or specified(node, forward)
     return None if function is None else _inline(node, function, forward, tape)
 
 
-def _specified(node: Node, forward: Forward) -> onnx.FunctionProto | None:
+def specified(node: Node, forward: Forward) -> onnx.FunctionProto | None:
     """The body that the specification gives this use of an operator; None where it gives none."""
     try:
         schema: Any = schema_of(node.op, node.domain, node.version)  # onnx's stubs leave out function bodies
@@ -84,6 +89,18 @@ def _inline(
     node: Node, function: onnx.FunctionProto, forward: Forward, tape: Tape
 ) -> tuple[list[onnx.NodeProto], Mapping[str, Type]]:
     """The nodes of the body in order, its inner tensors under names of their own, and their types."""
+    body = inlined(node, function, forward)
+    own = {n: tape.fresh(n) for inner in body.graph.node for n in inner.output if n and n not in node.outputs}
+    for inner in body.graph.node:
+        rename(inner, own)
+        inner.name = tape.fresh(inner.name or inner.op_type)
+    typed = shape_inference.infer_shapes(body, data_prop=True).graph
+    types = {v.name: t for v in (*typed.value_info, *typed.output) if (t := Type.of(v.type, v.name))}
+    return list(body.graph.node), types
+
+
+def inlined(node: Node, function: onnx.FunctionProto, forward: Forward) -> onnx.ModelProto:
+    """A model of the nodes that `function` puts in the place of `node`; what they read are inputs, or constants."""
     body = onnx.FunctionProto()
     body.CopyFrom(function)
     body.domain, body.name = _DOMAIN, node.op
@@ -102,11 +119,4 @@ def _inline(
     )
     opsets = [helper.make_opsetid(d, v) for d, v in {**forward.opsets, WALK: 1, _DOMAIN: 1}.items()]
     model = helper.make_model(graph, opset_imports=opsets, functions=[body, *forward.functions.values()], ir_version=10)
-    inlined = inliner.inline_selected_functions(model, [(_DOMAIN, node.op)])
-    own = {n: tape.fresh(n) for inner in inlined.graph.node for n in inner.output if n and n not in node.outputs}
-    for inner in inlined.graph.node:
-        rename(inner, own)
-        inner.name = tape.fresh(inner.name or inner.op_type)
-    typed = shape_inference.infer_shapes(inlined, data_prop=True).graph
-    types = {v.name: t for v in (*typed.value_info, *typed.output) if (t := Type.of(v.type, v.name))}
-    return list(inlined.graph.node), types
+    return inliner.inline_selected_functions(model, [(_DOMAIN, node.op)])

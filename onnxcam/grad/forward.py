@@ -19,7 +19,7 @@ from onnxcam.grad import nested, sizes
 from onnxcam.grad.infer import Type, broadcast, infer, keeps_sliced_symbols
 from onnxcam.grad.lowering import BAKED, Use, lowered, types_of
 from onnxcam.grad.subgraph import captured, forget_shapes
-from onnxcam.grad.tensor import SMALL, schema_of
+from onnxcam.grad.tape import SMALL, schema_of
 
 _UNFOLDED = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
@@ -74,6 +74,7 @@ class Forward:
         self.inputs = [i.name for i in graph.input if i.name not in self.initializers]
         self.outputs = [o.name for o in graph.output]
         self.functions = {(f.domain, f.name): f for f in model.functions}
+        self.misused: dict[str, str] = {}  # what onnx's inference says against a node, by its first output
         self._folded: dict[str, npt.NDArray[np.generic]] = {}
         self._sizes: dict[str, sizes.Vector] = {}
         self._types: dict[str, Type] = {i.name: t for i in graph.input if (t := Type.of(i.type, i.name))}
@@ -143,7 +144,8 @@ class Forward:
         resized = (
             node.op == "Resize" and len(known) == 4 and not {"axes", "keep_aspect_ratio_policy"} & {*node.attributes}
         )
-        if node.op in ("Reshape", "Expand", "ConstantOfShape") or resized:
+        vector = node.op == "Reshape" and known[0] is not None
+        if resized or (node.op in ("Reshape", "Expand", "ConstantOfShape") and not vector):
             target = known[-1]
             dtype = found[name].dtype if name in found else x.dtype if x else None
             if target is None or dtype is None or (name in found and found[name].is_static):
@@ -164,7 +166,8 @@ class Forward:
         self._sizes[name] = result
         rank = len(found[name].shape or ()) if name in found and found[name].shape is not None else 1
         if all(isinstance(d, int) for d in result):
-            self._folded[name] = np.asarray(result, np.int64).reshape((-1,) if rank else ())
+            kind = helper.tensor_dtype_to_np_dtype(found[name].dtype) if name in found else np.dtype(np.int64)
+            self._folded[name] = np.asarray(result).astype(kind).reshape((-1,) if rank else ())
 
     def _sizes_of(self, name: str) -> sizes.Vector | None:
         if name in self._sizes or not name:
@@ -258,8 +261,9 @@ class Forward:
         except onnx.defs.SchemaError:
             function = self.lowered(node)
             return {} if function is None else types_of(proto, function, self.opsets, types, data)
-        except (shape_inference.InferenceError, onnx.checker.ValidationError):
-            return {}  # misused: whoever needs its type says so
+        except (shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+            self.misused[node.outputs[0]] = str(error)
+            return {}  # whoever needs its type says so
 
     def _stand_in(self, node: Node, position: int) -> npt.NDArray[np.generic] | None:
         """An operand's value, or one of its type where the operator reads nothing else of it."""

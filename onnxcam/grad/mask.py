@@ -18,6 +18,8 @@ LOWEST: dict[int, float] = {
 }
 # Powers of two: a bound times the slope is exact, so that bounds themselves lie outside.
 _SLOPES: dict[int, float] = {onnx.TensorProto.DOUBLE: 2.0**900, onnx.TensorProto.FLOAT16: 2.0**15}
+# OpenVINO's CPU takes a beta of 0 for one that is not given, and uses ONNX's default, 0.5. Clipped, this is 0 too.
+_NOTHING = -(2.0**-100)
 
 
 def step(x: Value) -> Value:
@@ -52,4 +54,4 @@ def _ramp(x: Value, slope: float, offset: float) -> Value:
     """Clip slope·x + offset to 0..1."""
     if x.dtype == onnx.TensorProto.DOUBLE:  # ORT's HardSigmoid is float32 only, and its attribute cannot hold the slope
         return op.Clip(x * slope + offset if offset else x * slope, min=0.0, max=1.0)
-    return op.HardSigmoid(x, alpha=slope, beta=offset)
+    return op.HardSigmoid(x, alpha=slope, beta=offset or _NOTHING)

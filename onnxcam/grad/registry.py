@@ -14,6 +14,7 @@ from onnxcam.grad.tensor import Value
 
 Rule = Callable[..., Value]
 Joint = Callable[..., Sequence[Value]]
+Outputs = tuple[Value | None, ...]  # what belongs to each output; None for one that has no name
 
 
 class Stop:
@@ -72,14 +73,14 @@ def variadic(op: str, rule: Rule, *, elementwise: bool = False) -> None:
     _TABLE.setdefault(("", op), []).append(Row((), elementwise=elementwise, variadic=rule))
 
 
-def joint(op: str, rule: Joint, *, since: int = 1) -> None:
+def joint(op: str, rule: Joint, *, since: int = 1, until: int = 10_000) -> None:
     """Register one rule `(g, wanted, *inputs, **attributes)` for all inputs at once: control flow runs once."""
-    _TABLE.setdefault(("", op), []).append(Row((), since=since, joint=rule))
+    _TABLE.setdefault(("", op), []).append(Row((), since=since, until=until, joint=rule))
 
 
-def formula(op: str, function: Joint) -> None:
+def formula(op: str, function: Joint, *, domain: str = "") -> None:
     """Register an operator as what it computes, `(*inputs, **attributes) -> outputs`, written in other operators."""
-    _TABLE.setdefault(("", op), []).append(Row((), formula=function))
+    _TABLE.setdefault((domain, op), []).append(Row((), formula=function))
 
 
 def find(op: str, domain: str, version: int) -> Row | None:

@@ -8,12 +8,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
+from onnx.checker import ValidationError
+from onnx.defs import SchemaError
+from onnx.shape_inference import InferenceError
+
 from onnxcam.errors import ModelError, UnsupportedGradient
 from onnxcam.grad import bind
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.registry import Joint, Row, Rule, Stop, find
 from onnxcam.grad.shapes import sum_to, zeros_like
 from onnxcam.grad.tensor import Tape, Value
+
+# What rules run into with a node that contradicts its own specification: sizes that do not match, attributes of another
+# kind, numbers out of bounds.
+_CONTRADICTIONS = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError,
+    InferenceError, SchemaError, ValidationError,
+)  # fmt: skip
 
 
 def pullback(forward: Forward, tape: Tape, of: str, seed: Value, wrt: Sequence[str]) -> dict[str, Value]:
@@ -76,13 +87,25 @@ def _pull(
         else:
             rules = {i: rule for i in wanted if (rule := row.rule(i)) is not None and not isinstance(rule, Stop)}
             results = {i: _apply(row, rule, i, node, g, outputs, inputs, tape) for i, rule in rules.items()}
-    except UnsupportedGradient as error:
-        raise UnsupportedGradient(str(error) if str(node) in str(error) else f"{node}: {error}") from error
-    for i, result in results.items():
-        x, y = wanted[i], outputs[0]
-        if row.elementwise and y is not None and len([i for i in node.inputs if i]) > 1:
-            result = sum_to(result, y, x)
-        gradients.setdefault(node.inputs[i], []).append(_checked(result, x, node))
+        for i, result in results.items():
+            x, y = wanted[i], outputs[0]
+            if row.elementwise and y is not None and len([i for i in node.inputs if i]) > 1:
+                result = sum_to(result, y, x)
+            gradients.setdefault(node.inputs[i], []).append(_checked(result, x, node))
+    except (UnsupportedGradient, *_CONTRADICTIONS) as error:
+        raise _refusal(forward, node, error) from error
+
+
+def _refusal(forward: Forward, node: Node, error: Exception) -> Exception:
+    """What a rule could not do, as a line for a person: mostly it was given a node that no specification allows."""
+    misuse = forward.misused.get(node.outputs[0])
+    if misuse is None and isinstance(error, UnsupportedGradient):
+        return UnsupportedGradient(str(error) if str(node) in str(error) else f"{node}: {error}")
+    said = (misuse or str(error) or type(error).__name__).strip().splitlines()[0]
+    said = said.removeprefix("[ShapeInferenceError] ").rstrip(".")
+    return ModelError(
+        f"{node} does not fit its inputs or its specification: {said}. If onnxruntime runs the model, please report it."
+    )
 
 
 def _through(

@@ -72,15 +72,27 @@ def sum_to(g: Value, y: Value, x: Value) -> Value:
 def _sum_at_run_time(g: Value, y: Value, x: Value) -> Value:
     """The same where only a run tells which axes were stretched, or how many there are."""
     if g.tape.graph.opsets[""] < 13:
-        raise UnsupportedGradient(
-            f"whether '{x.name}' is broadcast is known at run time only, which needs opset 13. "
-            "Export with opset 13 or later, or with the dimension fixed"
-        )
+        return _sum_of_copies(g, y, x)
     one = x.tape.constant([1], INT64)
     lead = op.Sub(op.Shape(op.Shape(y)), op.Shape(op.Shape(x)))
     own = op.Concat(op.Expand(one, lead), op.Shape(x), axis=0)
     axes = op.Reshape(op.NonZero(op.Equal(own, one)), x.tape.constant([-1], INT64))
-    return op.Reshape(op.ReduceSum(g, axes, keepdims=1, noop_with_empty_axes=1), op.Shape(x))
+    return reshape_like(op.ReduceSum(g, axes, keepdims=1, noop_with_empty_axes=1), x)
+
+
+def _sum_of_copies(g: Value, y: Value, x: Value) -> Value:
+    """The same with fixed axes, as it has to be before opset 13: each axis is split into (copies, own length)."""
+    if x.type.shape is None or y.type.shape is None:
+        raise UnsupportedGradient(
+            f"how many axes '{x.name}' has is known at run time only, which needs opset 13. "
+            "Export with opset 13 or later, or simplify the model"
+        )
+    lead = y.rank - x.rank
+    apart: list[int | Value] = list(each_size(y, range(lead)))
+    for wide, own in zip(each_size(y, range(lead, y.rank)), each_size(x, range(x.rank)), strict=True):
+        apart += [op.Div(wide, own), own]
+    copies = [*range(lead), *range(lead, len(apart), 2)]
+    return reshape_like(op.ReduceSum(reshape(g, apart), axes=copies, keepdims=0), x)
 
 
 def not_negative(n: Value) -> Value:
@@ -102,13 +114,18 @@ def zeros_like(x: Value) -> Value:
 
 def reshape_like(v: Value, x: Value) -> Value:
     """The elements of `v` in the shape of `x`."""
+    empty = {"allowzero": 1 if v.tape.graph.opsets[""] >= 14 else None}  # else a 0 among the sizes is not one
+    if x.type.shape is None:
+        return op.Reshape(v, op.Shape(x), **empty)
     if v.type.shape == x.shape:
         return v
+    if 0 in x.shape:
+        return expand_like(v.tape.constant(0, v.dtype), x)
     open_axes = [i for i, d in enumerate(x.shape) if not isinstance(d, int)]
-    if len(open_axes) == 1 and 0 not in x.shape:
+    if len(open_axes) == 1:
         shape = x.tape.constant([-1 if i in open_axes else d for i, d in enumerate(x.shape)], INT64)
         return x.tape.retype(op.Reshape(v, shape), Type(v.dtype, x.shape))
-    return x.tape.retype(op.Reshape(v, shape_of(x)), Type(v.dtype, x.shape))
+    return x.tape.retype(op.Reshape(v, shape_of(x), **empty), Type(v.dtype, x.shape))
 
 
 def reshape(v: Value, dims: "Sequence[int | Value]") -> Value:
@@ -120,6 +137,11 @@ def reshape(v: Value, dims: "Sequence[int | Value]") -> Value:
     result = op.Reshape(v, op.Concat(*parts, axis=0))
     shape = tuple(k if k is not None and k >= 0 else f"{result.name}:{i}" for i, k in enumerate(known))
     return v.tape.retype(result, Type(v.dtype, shape))
+
+
+def as_type(v: Value, dtype: int) -> Value:
+    """`v` as elements of another type, an `onnx.TensorProto.DataType`."""
+    return v if v.dtype == dtype else op.Cast(v, to=dtype)
 
 
 def of_rank(v: Value, rank: int) -> Value:

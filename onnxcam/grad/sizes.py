@@ -20,7 +20,7 @@ _ARITHMETIC: dict[str, tuple[str, Callable[[int, int], int]]] = {
     "Mul": ("*", lambda a, b: a * b),
     "Div": ("/", lambda a, b: int(a / b) if b else 0),
 }
-_SAME = frozenset({"Cast", "Identity", "Squeeze", "Unsqueeze"})
+_SAME = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 
 def follow(op: str, attributes: Mapping[str, object], x: Type | None, operand: Operand) -> Vector | None:
@@ -42,6 +42,10 @@ def follow(op: str, attributes: Mapping[str, object], x: Type | None, operand: O
     second = operand(1)
     if op in _ARITHMETIC and second is not None:
         return _elementwise(op, first, second)
+    if op == "Equal" and second is not None:
+        return _equal(first, second)
+    if op == "Where" and second is not None and (third := operand(2)) is not None:
+        return tuple(b if a else c for a, b, c in zip(*_stretched(first, second, third), strict=True))
     return None
 
 
@@ -108,6 +112,22 @@ def _elementwise(op: str, a: Vector, b: Vector) -> Vector:
     n = max(len(a), len(b))
     pairs = zip(a * n if len(a) == 1 else a, b * n if len(b) == 1 else b, strict=False)
     return tuple(_combine(op, sign, compute, x, y) for x, y in pairs)
+
+
+def _equal(a: Vector, b: Vector) -> Vector | None:
+    """1 where two vectors agree, 0 where they differ; a size is never negative."""
+    found = []
+    for x, y in zip(*_stretched(a, b), strict=True):
+        negative = any(isinstance(d, int) and d < 0 for d in (x, y))
+        if x != y and (isinstance(x, str) or isinstance(y, str)) and not negative:
+            return None
+        found.append(int(x == y))
+    return tuple(found)
+
+
+def _stretched(*vectors: Vector) -> list[Vector]:
+    n = max(map(len, vectors))
+    return [v * n if len(v) == 1 else v for v in vectors]
 
 
 def _combine(op: str, sign: str, compute: Callable[[int, int], int], x: Dim, y: Dim) -> Dim:

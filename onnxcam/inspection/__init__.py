@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import onnxcam.grad.rules  # noqa: F401 - fills the registry, which tells what is missing
 from onnxcam import metadata
@@ -17,28 +17,41 @@ from onnxcam.grad.prepare import prepare
 from onnxcam.grad.quantized import dequantized
 from onnxcam.grad.reverse import missing
 from onnxcam.grad.tensor import Tape
+from onnxcam.inspection import contractions, movement  # noqa: F401 - they fill the table of `follow`
+from onnxcam.inspection.follow import channel_axes, follow
 from onnxcam.inspection.inputs import read_input
-from onnxcam.inspection.layers import channel_axes, find_layers, image_sources
-from onnxcam.inspection.parts import Input, Layer, Score
+from onnxcam.inspection.layers import find_layers, image_sources
+from onnxcam.inspection.parts import Boxes, Input, Layer, Score
+from onnxcam.inspection.preparation import photographs, prepared
 from onnxcam.inspection.scores import find_scores, named_score
 from onnxcam.model import ModelLike, Source, read
+from onnxcam.original import facts, without
+from onnxcam.preprocessing import Preprocess, find_names
 
-__all__ = ["Input", "Inspection", "Layer", "Score", "inspect", "look"]
+__all__ = ["Boxes", "Input", "Inspection", "Layer", "Score", "inspect", "look"]
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `inspect` found: `layers` and `scores` best first, `missing` operators, `preprocess` as the file has it."""
+    """What `inspect` found: `layers` and `scores` best first, `missing` operators, and what `explain` takes by itself.
+
+    `assumed` are lines on where `preprocess` is from, or why it was guessed; `labels_from` is the file beside the model
+    that `labels` are from, None for its own. Of an explainable file, all of it is about the original inside, and
+    `explains` is what its metadata says (`cam.layers`, `cam.method`, …).
+    """
 
     layers: tuple[Layer, ...]
     scores: tuple[Score, ...]
     inputs: tuple[Input, ...]
     missing: tuple[str, ...]
-    preprocess: Mapping[str, object] | None
+    preprocess: Preprocess | None
     labels: tuple[str, ...] | None
     opset: int
     producer: str
     sources: Mapping[str, frozenset[str]]
+    assumed: tuple[str, ...] = ()
+    labels_from: str | None = None
+    explains: Mapping[str, str] = field(default_factory=dict)
 
     def layer(self, name: str) -> Layer:
         """The feature map of that node or tensor name. Raises InputError with the closest names."""
@@ -63,7 +76,7 @@ class Inspection:
 
     def to_json(self) -> str:
         """Everything as one JSON object."""
-        found = dataclasses.asdict(dataclasses.replace(self, sources={}))
+        found = dataclasses.asdict(replace(self, sources={}, explains=dict(self.explains)))
         del found["sources"]
         for row, layer in zip(found["layers"], self.layers, strict=True):
             row |= {"layout": layer.layout, "grid": layer.grid}
@@ -76,26 +89,38 @@ def inspect(model: ModelLike, *, score: str = "auto") -> Inspection:
     Raises ModelError for a file that cannot be read, InputError for an unknown `score`.
     """
     source = read(model)
-    return look(source, Forward(source.proto, source.folder), score)
+    told = facts(source.proto)
+    if told:
+        source = without(source)
+        score = told["cam.score"] if score == "auto" else score
+    found = look(source, Forward(source.proto, source.folder), score, told)
+    return replace(found, explains=told)
 
 
-def look(source: Source, forward: Forward, score: str = "auto") -> Inspection:
-    """`inspect` on a graph that has been read already."""
+def look(source: Source, forward: Forward, score: str = "auto", told: Mapping[str, str] | None = None) -> Inspection:
+    """`inspect` on a graph that has been read already; `told` is metadata beyond the file's own."""
     inputs = tuple(read_input(forward, name) for name in forward.inputs)
-    channels = channel_axes(forward, inputs)
-    scores = find_scores(forward) if score == "auto" else (named_score(forward, score),)
+    traces = follow(forward, inputs)
+    said = {p.key: p.value for p in source.proto.metadata_props} | dict(told or {})
+    labels = metadata.labels(said)
+    scores = find_scores(forward, channel_axes(traces), None if labels is None else len(labels), said)
+    if score != "auto":
+        scores = (named_score(forward, score, scores),)
     layers: tuple[Layer, ...] = ()
     for candidate in scores:
-        layers = find_layers(forward, channels, candidate.tensor)
+        layers = find_layers(forward, traces, inputs, candidate.tensor)
         if layers:
             scores = (candidate, *(s for s in scores if s is not candidate))
             break
     lost = _missing(forward, scores[0].tensor, layers[0].tensor) if layers else []
-    said = {p.key: p.value for p in source.proto.metadata_props}
+    sources = image_sources(forward, inputs, layers)
+    seen = next((i for i in inputs if layers and i.name in sources.get(layers[0].tensor, ())), None)
+    found = prepared(source, forward, photographs(inputs, seen), scores[0], said)
+    labels, labels_from = find_names(said, source.path, scores[0].classes)
     return Inspection(
-        layers, scores, inputs, tuple(str(n) for n in lost), metadata.preprocess(said), metadata.labels(said),
+        layers, scores, inputs, tuple(str(n) for n in lost), None if found is None else found.preprocess, labels,
         forward.opsets[""], f"{source.proto.producer_name} {source.proto.producer_version}".strip(),
-        image_sources(forward, inputs, layers),
+        sources, () if found is None else found.said, labels_from,
     )  # fmt: skip
 
 

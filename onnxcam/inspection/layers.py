@@ -1,77 +1,156 @@
-"""Feature maps: tensors on the way from the image to the score that still have a place in the picture.
+"""Feature maps: tensors on the way from the image to the score that still have places of the picture.
 
-Which of a tensor's axes is the channel follows from the operators: a convolution's output has it second, a Transpose
-moves it, elementwise operators keep it.
+Best first: the last one whose places all reach the score, and through which, of those with its grid, most ways lead.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.quantized import shown
+from onnxcam.inspection.follow import Trace
+from onnxcam.inspection.forms import form
 from onnxcam.inspection.parts import Input, Layer
-from onnxcam.inspection.walk import CHANNEL_SECOND, ancestors, descendants, ints, plain, rank
+from onnxcam.inspection.reach import Live, Ways, counts, reach
+from onnxcam.inspection.roles import Tokens, places
+from onnxcam.inspection.walk import descendants, plain
 
 _MOVES = frozenset({
-    "AveragePool", "Cast", "DequantizeLinear", "Dropout", "DynamicQuantizeLinear", "Identity", "Pad", "QuantizeLinear",
-    "Reshape", "Slice", "Transpose",
+    "AveragePool", "Cast", "DequantizeLinear", "Dropout", "DynamicQuantizeLinear", "Expand", "Flatten", "Gather",
+    "Identity", "Pad", "QuantizeLinear", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 })  # fmt: skip
 _FINISHES = frozenset({
     "BatchNormalization", "Celu", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu",
     "Relu", "Selu", "Sigmoid", "Softplus", "Swish", "Tanh",
 })  # fmt: skip
+_ATTENTION = frozenset({"Attention", "MultiHeadAttention", "GroupQueryAttention", "Softmax"})
+_LINEAR = frozenset({"BatchNormalization", "Conv", "Einsum", "Gemm", "MatMul", "Softmax"})
+_SCALES = frozenset({"Add", "Div", "Mul", "Sub"})
 
 
-def channel_axes(forward: Forward, inputs: tuple[Input, ...]) -> dict[str, int]:
-    """Axis of the channels, for every tensor whose layout follows from the operators."""
-    axes = {i.name: i.layout.index("C") for i in inputs if i.layout}
-    for node in forward.nodes:
-        for output in filter(None, node.outputs):
-            axis = _channel_axis(forward, node, output, axes)
-            if axis is not None:
-                axes[output] = axis
-    return axes
+class _Graph:
+    """What the choice asks of the graph, looked up once."""
 
+    def __init__(self, forward: Forward, traces: Mapping[str, Trace]) -> None:
+        self.forward, self.traces = forward, traces
+        self.readers = forward.consumers()
+        self.fixed = set(forward.names()) - descendants(forward, forward.inputs)
+        self.stands = shown(forward)
+        self._operands: dict[str, bool] = {}
 
-def _channel_axis(forward: Forward, node: Node, output: str, axes: Mapping[str, int]) -> int | None:
-    dims = rank(forward, output)
-    if dims is None or dims < 3:
-        return None
-    if plain(node) in CHANNEL_SECOND:
-        return dims - 1 if node.op.startswith("Nhwc") or node.attributes.get("channels_last") else 1
-    known = [(axes[i], rank(forward, i)) for i in node.inputs if i in axes]
-    if node.op == "Transpose" and known:
-        perm = [int(p) for p in ints(node.attributes.get("perm"))] or list(range(dims))[::-1]
-        return perm.index(known[0][0])
-    return next((axis for axis, own in known if own == dims and node.op != "Reshape"), None)
+    def moves(self, node: Node) -> bool:
+        """Whether a node only brings a feature map elsewhere, or says where its places are."""
+        if node.op in _MOVES:
+            return True
+        trace = self.traces[node.outputs[0]]
+        if node.op == "Concat":
+            return any(isinstance(p, Tokens) and p.made == str(node) for axis in trace.roles for p in axis)
+        return node.op == "Add" and any(self._positions(name, trace) for name in node.inputs if name in self.fixed)
 
+    def _positions(self, name: str, trace: Trace) -> bool:
+        """Whether a weight differs from place to place."""
+        shape = self.forward.type(name).shape or ()
+        own = zip(reversed(shape), reversed(trace.roles), strict=False)
+        return any(d != 1 and places(axis) for d, axis in own)
 
-def find_layers(forward: Forward, channels: Mapping[str, int], score: str) -> tuple[Layer, ...]:
-    """Feature maps on the way to the score, last first; those that only move or begin another one are left out."""
-    wanted = ancestors(forward, score)
-    dependent = descendants(forward, forward.inputs)
-    readers = forward.consumers()
-    names = Counter(node.name for node in forward.nodes)
-    stands = shown(forward)
-    found = []
-    for node in forward.nodes:
+    def unfinished(self, name: str) -> bool:
+        """Whether an activation, a bias or a factor follows that the feature map is not complete without."""
+        tensor = self.stands.get(name, name)
+        return any(self._completes(r) for n in dict.fromkeys((name, tensor)) for r in self.readers.get(n, []))
+
+    def _completes(self, reader: Node) -> bool:
+        if reader.outputs[0] not in self.traces:
+            return False
+        if plain(reader) in _FINISHES:
+            return True
+        return reader.op in _SCALES and any(i in self.fixed for i in reader.inputs) and not self.moves(reader)
+
+    def passes_over(self, node: Node) -> bool:
+        """Whether what a node makes is no feature map of its own."""
         name = node.outputs[0]
-        if (
-            name not in channels
-            or name not in wanted
-            or name not in dependent
-            or score in (name, stands.get(name))
-            or not (forward.type(name).is_float or name in stands)
-        ):
+        if not (self.forward.type(name).is_float or name in self.stands):
+            return True
+        scales = node.op in _SCALES and any(i in self.fixed for i in node.inputs)
+        linear = plain(node) in _LINEAR or scales
+        return self.moves(node) or self.unfinished(name) or (linear and self.operand(name))
+
+    def operand(self, name: str) -> bool:
+        """Whether a tensor is only a query, key or value: it goes into attention with no weights in between."""
+        if name not in self._operands:
+            self._operands[name] = False
+            self._operands[name] = any(self._attends(r) for r in self.readers.get(name, []))
+        return self._operands[name]
+
+    def _attends(self, reader: Node) -> bool:
+        operator = plain(reader)
+        if operator == "MatMul" or operator == "Einsum":
+            return not any(i in self.fixed for i in reader.inputs)
+        if operator in _ATTENTION:
+            return True
+        scaled = operator in _SCALES and any(i in self.fixed for i in reader.inputs)
+        return (operator in _MOVES or scaled) and any(self.operand(o) for o in reader.outputs)
+
+
+def find_layers(
+    forward: Forward, traces: Mapping[str, Trace], inputs: Sequence[Input], score: str
+) -> tuple[Layer, ...]:
+    """Feature maps on the way to the score, best first; those that only move or begin another one are left out."""
+    live = reach(forward, traces, score)
+    graph = _Graph(forward, traces)
+    names = Counter(node.name for node in forward.nodes)
+    pictures = [i for i in inputs if i.layout]
+    rank = max((len(i.size) for i in pictures), default=2)
+    found: dict[str, Layer] = {}
+    for node in reversed(forward.nodes):
+        name = node.outputs[0]
+        tensor = graph.stands.get(name, name)
+        if name not in traces or name not in live or score in (name, tensor):
             continue
-        tensor = stands.get(name, name)
+        shape = forward.type(name).shape or ()
+        seen = form(traces[name].roles, shape, rank)
+        if seen is None or not any(d != 1 for d in seen.grid) or graph.passes_over(node):
+            continue
         own = node.name if node.name and names[node.name] == 1 else name
-        layer = Layer(own, tensor, node.op, forward.type(name).shape or (), channels[name])
-        following = [*readers.get(name, []), *readers.get(tensor, [])]
-        unfinished = [r for r in following if plain(r) in _FINISHES and r.outputs[0] in channels]
-        if any(d != 1 for d in layer.grid) and node.op not in _MOVES and not unfinished:
-            found.append(layer)
-    return tuple(found[::-1])
+        tokens, prefix = (seen.grid, seen.fold.prefix) if seen.fold else (None, 0)
+        found[name] = Layer(own, tensor, node.op, shape, seen.channel_axis, tokens, prefix, seen.fold)
+    return _ranked(graph, live, [i.name for i in pictures], score, found)
+
+
+def _ranked(
+    graph: _Graph, live: Live, sources: Sequence[str], score: str, found: Mapping[str, Layer]
+) -> tuple[Layer, ...]:
+    """The best first, then from the last to the first; those whose places do not count at the end."""
+    heard = [name for name in found if counts(graph.traces, live, name)]
+    ways = Ways(graph.forward, graph.traces, live, sources, score)
+    shares = {name: ways.share(name, score) for name in heard}
+    order, why = list(heard), "the last feature map before the score"
+    if heard and shares[heard[0]] < 1:
+        last = heard[0]
+        gates = ways.gates(last)
+        first = next(
+            (n for n in heard if n in gates and found[n].grid == found[last].grid and shares[n] > shares[last]), last
+        )
+        order = [first, *(n for n in heard if n != first)]
+        why = why if first == last else f"the last feature map that all ways to '{found[last].name}' lead through"
+    ranked = [
+        replace(found[n], why=_why(found[n], why if i == 0 else f"number {i + 1} from the score", shares[n]))
+        for i, n in enumerate(order)
+    ]
+    deaf = "its places do not reach the score, only other tokens do: its gradient is zero there"
+    return (*ranked, *(replace(x, why=deaf) for n, x in found.items() if n not in shares))
+
+
+def _why(layer: Layer, position: str, share: Fraction) -> str:
+    """Position, grid, share of the ways to the score; the other tokens of a sequence, and where they come from."""
+    grid = "×".join(map(str, layer.grid))
+    said = [position, f"{grid} places" if layer.fold is None else f"{grid} places folded from {layer.layout}"]
+    if layer.fold and (layer.fold.prefix or layer.fold.suffix):
+        others = [f"{n} {where}" for n, where in ((layer.prefix, "before"), (layer.fold.suffix, "after")) if n]
+        said.append(f"{' and '.join(others)} them by {layer.fold.made}")
+    part = f"{float(share):.0%}" if share > 0.01 else "few"
+    return ", ".join([*said, "on all ways to the score" if share == 1 else f"on {part} of the ways to the score"])
 
 
 def image_sources(forward: Forward, inputs: Iterable[Input], layers: Iterable[Layer]) -> dict[str, frozenset[str]]:

@@ -1,6 +1,7 @@
 """What an inspection finds: feature maps, scores and inputs, as values."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from onnxcam.grad.infer import Shape
 
@@ -8,39 +9,104 @@ LAYOUTS = {(3, 1): "NCL", (3, 2): "NLC", (4, 1): "NCHW", (4, 3): "NHWC", (5, 1):
 
 
 @dataclass(frozen=True)
+class Fold:
+    """How a tensor whose places do not have an axis each is folded into (N, K, *space).
+
+    Along `axis`, the tokens before and after the places are cut off; the rest, reshaped to `split` (-1 where only a run
+    tells), has its axes put in the order `order`: samples, channels, places, the innermost of each picture axis last.
+    `made` is the operator that put the other tokens there, `layout` "tokens" or "windows".
+    """
+
+    axis: int
+    prefix: int
+    suffix: int
+    split: tuple[int, ...]
+    order: tuple[int, ...]
+    made: str = ""
+    layout: Literal["tokens", "windows", ""] = ""
+
+
+@dataclass(frozen=True)
 class Layer:
-    """A feature map: the node that makes it (its tensor where names repeat), shape, and axis of the channels."""
+    """A feature map: the node that makes it (its tensor where names repeat), shape, and axis of the channels.
+
+    Where places do not have an axis each, `tokens` is the grid that they form, `prefix` counts the tokens before it
+    (class, distillation, registers), and `fold` says how to get there. `why` gives the reasons for its rank, `note`
+    what was assumed.
+    """
 
     name: str
     tensor: str
     op: str
     shape: Shape
     channel_axis: int
+    tokens: Shape | None = None
+    prefix: int = 0
+    fold: Fold | None = None
+    why: str = ""
+    note: str = ""
 
     @property
     def layout(self) -> str:
-        """Order of the axes, such as NCHW or NHWC."""
+        """Order of the axes, such as NCHW or NHWC; "tokens" for a sequence, "windows" for several."""
+        if self.fold is not None and self.fold.layout:
+            return self.fold.layout
         return LAYOUTS.get((len(self.shape), self.channel_axis), f"channels at axis {self.channel_axis}")
 
     @property
     def grid(self) -> Shape:
         """The spatial dimensions."""
+        if self.tokens is not None:
+            return self.tokens
         return tuple(d for i, d in enumerate(self.shape) if i not in (0, self.channel_axis))
+
+
+Layout = Literal["rows", "columns", "list", "apart", "classes first", "few"]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """How a detector's outputs are read.
+
+    layout: what the score tensor holds. "rows": (N, boxes, 4 + objectness + classes), as YOLOv5; "columns": (N, 4 +
+    classes, boxes), as YOLOv8; "list": (N, boxes, 6), corners, score and class of each; "apart": (N, boxes, classes),
+    "classes first": (N, classes, boxes), and "few": (boxes,) or (N, boxes), where the coordinates are a tensor of
+    their own. form: what the four coordinates are; None where nothing tells. levels: the feature maps, one for each
+    size of boxes, that the last convolutions read.
+    """
+
+    layout: Layout
+    corners: str
+    form: Literal["xyxy", "yxyx", "cxcywh"] | None = "xyxy"
+    unit: Literal["pixels", "fractions"] = "pixels"
+    classes: int | None = None
+    labels: str = ""
+    background: int | None = None
+    levels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Score:
-    """A tensor whose elements can be explained: what the model says before its last Softmax or Sigmoid."""
+    """A tensor whose elements can be explained: what the model says before its last Softmax or Sigmoid.
+
+    kind: "classes", one row a sample; "boxes" of a detector, read as `boxes` says; "regions", classes at every place;
+    "sequence", classes at every step; "embedding", a vector without classes. axis: that of the classes.
+    """
 
     tensor: str
     output: str
     shape: Shape
     activation: str | None
+    kind: Literal["classes", "boxes", "regions", "sequence", "embedding"] = "classes"
+    axis: int = 1
+    boxes: Boxes | None = None
 
     @property
     def classes(self) -> int | None:
         """Number of classes, where it is known."""
-        size = self.shape[1 if len(self.shape) > 1 else 0]
+        if self.boxes is not None:
+            return self.boxes.classes
+        size = self.shape[self.axis if len(self.shape) > 1 else 0]
         return size if isinstance(size, int) else None
 
 

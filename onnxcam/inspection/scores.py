@@ -1,10 +1,13 @@
-"""Scores: what a model says before its last Softmax or Sigmoid."""
+"""Scores: what a model says before its last Softmax or Sigmoid, and what its axes mean."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from onnxcam.errors import InputError, ModelError, unknown
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.quantized import shown
+from onnxcam.inspection.detection import find_boxes
 from onnxcam.inspection.parts import Score
 from onnxcam.inspection.walk import plain
 
@@ -13,16 +16,28 @@ _CARRIES = frozenset({
     "ArgMax", "Cast", "DequantizeLinear", "Dropout", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze",
     "TopK", "Unsqueeze",
 })  # fmt: skip
+_NORMS = frozenset({"LpNormalization", "ReduceL2"})
 
 
-def find_scores(forward: Forward) -> tuple[Score, ...]:
-    """What each output says before its last Softmax or Sigmoid; outputs with one row of classes a sample come first."""
+def find_scores(
+    forward: Forward,
+    channels: Mapping[str, int] | None = None,
+    names: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> tuple[Score, ...]:
+    """What each output says before its last Softmax or Sigmoid, the best to explain first.
+
+    That is the one with the boxes of a detector, then those with one row of classes a sample. `channels` are the
+    channel axes of feature maps, `names` is how many classes the file names.
+    """
+    boxes = find_boxes(forward, names, metadata or {})
     producers = forward.producers()
     found = [s for output in forward.outputs if (s := _score(forward, producers, output))]
-    if not found:
+    if not found and boxes is None:
         raise ModelError("No output of the model is a float tensor that could be explained.")
+    found = [_understood(forward, producers, s, channels or {}) for s in found]
     found.sort(key=lambda s: sum(d != 1 for d in s.shape[1:]) != 1)
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys([boxes, *(s for s in found if s.output != boxes.output)] if boxes else found))
 
 
 def _score(forward: Forward, producers: Mapping[str, Node], output: str) -> Score | None:
@@ -41,13 +56,55 @@ def _score(forward: Forward, producers: Mapping[str, Node], output: str) -> Scor
     return Score(name, output, forward.type(name).shape or (), activation)
 
 
-def named_score(forward: Forward, name: str) -> Score:
-    """The score of that tensor name. Raises InputError with the closest names, or where it holds integers."""
+def _understood(forward: Forward, producers: Mapping[str, Node], score: Score, channels: Mapping[str, int]) -> Score:
+    """The score with its kind and the axis of its classes."""
+    dims = len(score.shape)
+    if dims == 3 and _softmax_axis(producers, forward, score) == 2:
+        return replace(score, kind="sequence", axis=2)
+    if dims >= 4 and any(d != 1 for d in score.shape[2:]):
+        axis = channels.get(score.tensor, 1)
+        return replace(score, kind="regions", axis=axis)
+    if dims == 2 and score.activation is None and _is_embedding(producers, score):
+        return replace(score, kind="embedding")
+    return score
+
+
+def _softmax_axis(producers: Mapping[str, Node], forward: Forward, score: Score) -> int | None:
+    """The axis of the Softmax that reads a score of three axes."""
+    if score.activation != "softmax":
+        return None
+    reader = next((n for n in forward.consumers().get(score.tensor, []) if plain(n) in _ENDINGS), None)
+    if reader is None:
+        return None
+    return int(str(reader.attributes.get("axis", -1 if reader.version >= 13 else 1))) % 3
+
+
+def _is_embedding(producers: Mapping[str, Node], score: Score) -> bool:
+    """Whether a vector is an embedding: by its name, or because it is brought to length 1."""
+    node = producers.get(score.tensor)
+    if node is not None and node.op == "Div":
+        walk = producers.get(node.inputs[1])
+        while walk is not None and walk.op in ("Clip", "Expand", "Max", "Add", "Identity"):
+            walk = producers.get(walk.inputs[0])
+        if walk is not None and (walk.op in _NORMS or walk.op == "Sqrt"):
+            return True
+    named = re.search(r"embed|descriptor", f"{score.tensor} {score.output}", re.IGNORECASE)
+    return (node is not None and node.op in _NORMS) or named is not None
+
+
+def named_score(forward: Forward, name: str, found: tuple[Score, ...] = ()) -> Score:
+    """The score of that tensor name. Raises InputError with the closest names, or where it holds integers.
+
+    One of `found`, by its tensor or its output, is understood as it was there.
+    """
     if not forward.has_type(name):
         raise unknown(
             "score tensor", name, [s.tensor for s in find_scores(forward)] + forward.outputs + forward.names()
         )
     if not (forward.type(name).is_float or name in shown(forward)):
         raise InputError(f"Tensor '{name}' holds integers and cannot be the score: it has no gradient.")
+    for score in found:
+        if score.tensor == name:
+            return score
     node = next((n for n in forward.nodes if n.op in _ENDINGS and n.inputs[0] == name), None)
     return Score(name, name, forward.type(name).shape or (), _ENDINGS[node.op] if node else None)

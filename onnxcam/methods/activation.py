@@ -18,7 +18,7 @@ def cam(e: Evidence) -> Array:
     return weighted_sum(per_channel(e.weights, like=e.activation), e.activation)
 
 
-@method("eigencam", paper="https://arxiv.org/abs/2008.00299", uses="activation")
+@method("eigencam", paper="https://arxiv.org/abs/2008.00299", uses="activation", graph=False)
 def eigencam(e: Evidence) -> Array:
     """Eigen-CAM: the first principal component of the activation; the same map for every class.
 
@@ -27,7 +27,7 @@ def eigencam(e: Evidence) -> Array:
     return principal_map(e.activation)
 
 
-@method("random", paper="https://arxiv.org/abs/1810.03292", uses="activation")
+@method("random", paper="https://arxiv.org/abs/1810.03292", uses="activation", graph=False)
 def random(e: Evidence) -> Array:
     """Random control: uniform noise in 0..1 that never looks at the model; what an explanation must beat.
 

@@ -4,6 +4,7 @@ Arrays are (batch, channel, *space). Nothing here loops over the batch or writes
 can take the place of arrays.
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -40,7 +41,12 @@ def per_channel(weights: Array, like: Array) -> Array:
 
 def weighted_sum(weights: Array, A: Array) -> Array:
     """Compute sum_k w_k A_k: (batch, *space), for weights that broadcast against A, (batch, channel, *space)."""
-    return A.__array_namespace__().sum(weights * A, axis=1)
+    xp = A.__array_namespace__()
+    channels, *places = A.shape[1:]
+    if any(d != 1 for d in weights.shape[2:]) or not all(isinstance(d, int) for d in (channels, *places)):
+        return xp.sum(weights * A, axis=1)
+    rows = xp.matmul(xp.reshape(weights, (-1, 1, channels)), xp.reshape(A, (-1, channels, math.prod(places))))
+    return xp.reshape(rows, (-1, *places))
 
 
 def softmax(x: Array, axis: int = -1) -> Array:
@@ -54,7 +60,8 @@ def minmax(x: Array, axis: tuple[int, ...], eps: float = 0.0) -> Array:
     """Compute (x - min) / (max - min + eps) over the axes, and 0 where that is 0 / 0: what is constant becomes 0."""
     xp = x.__array_namespace__()
     low = x - xp.min(x, axis=axis, keepdims=True)
-    return ratio(low, xp.max(low, axis=axis, keepdims=True) + eps)
+    high = xp.max(low, axis=axis, keepdims=True)
+    return low / (high + eps) if eps else ratio(low, high)
 
 
 @lru_cache(maxsize=64)
@@ -89,7 +96,10 @@ def upsample(maps: Array, size: Sequence[int], align_corners: bool = False) -> A
         raise InputError(f"A map with {rank - 1} spatial axes cannot be resized to {tuple(size)}.")
     xp = maps.__array_namespace__()
     for axis, n_out in enumerate(size, start=1):
-        matrix = xp.asarray(interpolation(maps.shape[axis], n_out, align_corners).T)
+        matrix = interpolation(maps.shape[axis], n_out, align_corners)
+        if axis == rank - 2:
+            maps = xp.matmul(xp.asarray(matrix), maps)
+            continue
         swapped = [rank - 1 if i == axis else axis if i == rank - 1 else i for i in range(rank)]
-        maps = xp.permute_dims(xp.matmul(xp.permute_dims(maps, swapped), matrix), swapped)
+        maps = xp.permute_dims(xp.matmul(xp.permute_dims(maps, swapped), xp.asarray(matrix.T)), swapped)
     return maps

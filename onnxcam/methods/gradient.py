@@ -88,7 +88,7 @@ def layercam(e: Evidence) -> Array:
     return weighted_sum(relu(e.gradient), e.activation)
 
 
-@method("eigengradcam", paper="https://arxiv.org/abs/2008.00299", uses="gradient")
+@method("eigengradcam", paper="https://arxiv.org/abs/2008.00299", uses="gradient", graph=False)
 def eigengradcam(e: Evidence) -> Array:
     """EigenGrad-CAM: the first principal component of gradient times activation; Eigen-CAM for one class.
 

@@ -8,7 +8,7 @@ from onnxcam.methods.array import minmax, per_channel, softmax, space, upsample,
 from onnxcam.methods.registry import method
 
 
-@method("scorecam", paper="https://arxiv.org/abs/1910.01279", uses="rescore")
+@method("scorecam", paper="https://arxiv.org/abs/1910.01279", uses="rescore", graph=False)
 def scorecam(e: Evidence, *, weights: Literal["softmax", "probability"] = "softmax") -> Array:
     """Score-CAM: weigh each channel by the score that the model gives the input masked with that channel.
 

@@ -40,6 +40,7 @@ class Method:
     uses: Uses
     summary: str
     options: Mapping[str, Option] = field(hash=False)
+    graph: bool = True
 
     def __call__(self, evidence: Evidence, **options: Any) -> Array:
         """Compute the raw map of every sample: (N, *space)."""
@@ -62,17 +63,20 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
-def method(name: str, *, paper: str, uses: Uses) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
+def method(
+    name: str, *, paper: str, uses: Uses, graph: bool = True
+) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
     """Register a function as the method `name`: `@method("hirescam", paper="https://...", uses="gradient")`.
 
-    The first line of its docstring is the summary, its keyword-only parameters are the options.
+    The first line of its docstring is the summary, its keyword-only parameters are the options. `graph` tells whether
+    values of a graph can take the place of its arrays.
     """
 
     def register(function: Callable[..., Array]) -> Callable[..., Array]:
         if name in METHODS:
             raise ValueError(f"method '{name}' is registered twice")
         summary = (inspect.getdoc(function) or "").partition("\n")[0]
-        METHODS[name] = Method(name, function, paper, uses, summary, _options(function))
+        METHODS[name] = Method(name, function, paper, uses, summary, _options(function), graph)
         return function
 
     return register

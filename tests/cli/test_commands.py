@@ -11,8 +11,9 @@ import onnx
 import pytest
 
 import onnxcam
-from onnxcam import image, view
+from onnxcam import heatmap, image, view
 from onnxcam import run as runtime
+from onnxcam.preprocessing import Preprocess
 
 CAT, TIGER_CAT, ESPRESSO = 285, 282, 967  # of ILSVRC
 
@@ -50,7 +51,7 @@ def test_the_pictures_are_those_of_the_map(run, model, cat, tmp_path):
     arrays = load(tmp_path / "cat.npz")
     assert arrays["map"].shape == photo.shape[:2]
     assert arrays["raw/head/Clip"].shape == (7, 7)
-    scaled = view.resize(view.relu_minmax(arrays["raw/head/Clip"][None]), photo.shape[:2])[0]
+    scaled = heatmap.resize(heatmap.relu_minmax(arrays["raw/head/Clip"][None]), photo.shape[:2])[0]
     assert np.abs(arrays["map"] - scaled).max() < 0.05  # by way of the input's size
     np.testing.assert_array_equal(image.read(tmp_path / "cat_overlay.png"), view.overlay(photo, arrays["map"]))
     np.testing.assert_array_equal(image.read(tmp_path / "cat_heatmap.png"), view.colour(arrays["map"]))
@@ -62,7 +63,7 @@ def test_the_pictures_are_those_of_the_map(run, model, cat, tmp_path):
 def test_json_says_the_same_as_the_models_own_output(run, model, cat, espresso, tmp_path):
     document = explained(run, model, cat, espresso, "-o", tmp_path)
     session = runtime.Session(model.read_bytes())
-    preprocess = image.Preprocess((224, 224), mean=(127.0,), std=(128.0,))
+    preprocess = Preprocess((224, 224), mean=(127.0,), std=(128.0,))
     for path, photo, cls in zip((cat, espresso), document["photos"], (CAT, ESPRESSO), strict=True):
         logits = session.run({"image": preprocess.apply(image.read(path))})["logits"][0].astype(float)
         assert photo["photo"] == str(path)
@@ -106,9 +107,9 @@ def test_several_layers_are_fused_into_one_map(run, model, cat, tmp_path):
     assert document["method"] == "layercam"
     arrays = load(tmp_path / "cat.npz")
     size = arrays["map"].shape
-    parts = [view.resize(view.relu_minmax(arrays[f"raw/{name}"][None]), (224, 224)) for name in names]
+    parts = [heatmap.resize(heatmap.relu_minmax(arrays[f"raw/{name}"][None]), (224, 224)) for name in names]
     np.testing.assert_allclose(
-        arrays["map"], image.Preprocess((224, 224)).restore(view.fuse(parts)[0], size), atol=1e-5
+        arrays["map"], Preprocess((224, 224)).restore(heatmap.fuse(parts)[0], size), atol=1e-5
     )
 
 
@@ -152,7 +153,7 @@ def test_convert_writes_a_file_that_says_what_it_is(run, model, tmp_path):
     document = json.loads(result.stdout)
     written = onnx.load(output)
     onnx.checker.check_model(written)
-    added = ["cam/activation/blocks.5.3/Add", "cam/gradient/blocks.5.3/Add"]
+    added = ["cam/activation/blocks.5.3/Add", "cam/gradient/blocks.5.3/Add", "cam/heatmap"]
     assert [o.name for o in written.graph.output] == [o["name"] for o in document["outputs"]] == ["logits", *added]
     assert [i["name"] for i in document["inputs"]] == ["image", "cam/target"]
     assert document["outputs"][1]["shape"] == ["N", 192, 7, 7]
@@ -197,3 +198,13 @@ def test_python_m_onnxcam_is_the_same_command(model, both, tmp_path):
     assert json.loads(done.stdout)["photos"][0]["rows"][0]["class"] == CAT
     assert done.stderr == ""
     assert onnxcam.__version__ in (tmp_path / f"{both.stem}.json").read_text(encoding="utf-8")
+
+
+def test_strip_gives_the_original_back(run, model, tmp_path):
+    assert run("convert", model, "-o", tmp_path / "cam.onnx", "--emit", "heatmap", "--gate").exit_code == 0
+    assert run("strip", tmp_path / "cam.onnx", "-o", tmp_path / "back.onnx").exit_code == 0
+    assert (tmp_path / "back.onnx").read_bytes() == model.read_bytes()
+    refused = run("strip", model, "-o", tmp_path / "no.onnx")
+    assert refused.exit_code == 1
+    assert "no explainable file" in refused.stderr
+    assert not (tmp_path / "no.onnx").exists()

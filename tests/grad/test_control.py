@@ -202,6 +202,32 @@ def test_a_scan_without_states_and_outputs_that_nothing_reads(of):
     assert_gradients(TWO_SCANS, {"x": X}, ["x"], of, h0=np.zeros(3))
 
 
+# ----- Scan, as opset 8 had it -----
+BY_SAMPLE = """net (float[2, 4, 3] x, float[2, 4, 3] w, float[2, 3] h0) => (float[2, 3] h, float[2, 4, 3] y) {
+  h, y = Scan<num_scan_inputs = 2, directions = [WAYS],
+              body = step (float[3] h, float[3] xt, float[3] wt) => (float[3] h1, float[3] yt) {
+    a = MatMul(h, W)
+    b = Add(a, xt)
+    h1 = Tanh(b)
+    yt = Mul(h1, wt)
+  }>(LENGTHS, h0, x, w)
+}"""
+
+
+@pytest.mark.parametrize("ways", ["0, 0", "1, 0", "1, 1"])
+@pytest.mark.parametrize("of", ["h", "y"])
+def test_a_scan_for_each_sample(ways, of):
+    x, w = RNG.normal(size=(2, 2, 4, 3)).astype(np.float32)
+    text = BY_SAMPLE.replace("WAYS", ways).replace("LENGTHS", "")
+    assert_gradients(text, {"x": x, "w": w, "h0": X}, ["x", "W", "h0"] + ["w"] * (of == "y"), of, 8, W=W)
+
+
+def test_samples_of_their_own_lengths_are_refused():
+    text = BY_SAMPLE.replace("WAYS", "0, 0").replace("LENGTHS", "n")
+    with pytest.raises(UnsupportedGradient, match="Scan 'h'"):
+        onnxcam.vjp(model(text, opset=8, n=np.int64([4, 2]), W=W), of="y", wrt=["x"])
+
+
 # ----- Loop -----
 COUNTED = """net (float[N, 3] x, int64 k) => (float[N, 3] y, float[T, N, 3] z) {
   go = Constant<value = bool {1}>()

@@ -1,7 +1,5 @@
 """Half precision, in numpy's own: ONNX's reference computes float16 in float16, where onnxruntime's CPU would not."""
 
-import json
-
 import ml_dtypes
 import numpy as np
 import onnx
@@ -13,7 +11,6 @@ from onnx.reference import ReferenceEvaluator
 import onnxcam
 from onnxcam import image
 from onnxcam.errors import InputError
-from onnxcam.image import Preprocess
 from tests.builders import DEMO, MODELS, assert_extends, model, retyped
 
 
@@ -106,7 +103,7 @@ def test_an_arithmetic_that_is_none_is_refused():
 @pytest.mark.parametrize("arithmetic", ["auto", "float32"])
 def test_the_demo_model_in_float16_has_the_map_of_the_float_one(arithmetic):
     proto = retyped(onnx.load(DEMO), np.float16)
-    preprocess = Preprocess.from_json(json.dumps(dict(onnxcam.inspect(DEMO).preprocess or {})))
+    preprocess = onnxcam.inspect(DEMO).preprocess
     batch = np.concatenate([preprocess.apply(image.read(MODELS / f"{n}.png")) for n in ("cat", "espresso")])
     extended = onnxcam.convert(proto, arithmetic=arithmetic)
     options = ort.SessionOptions()

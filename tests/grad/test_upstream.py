@@ -31,5 +31,5 @@ def test_the_table_is_current() -> None:
 def test_exceptions_are_cases() -> None:
     assert set(EXCEPTIONS) <= set(NAMES)
     assert {outcome for case in EXCEPTIONS.values() for outcome, _ in case.values()} <= {
-        "kink", "independent", "refused", "no forward",
+        "by reference", "kink", "independent", "refused", "no forward",
     }  # fmt: skip

@@ -14,14 +14,15 @@ elementwise("Div", lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b)
 
 
 def pow_base(g: Value, y: Value, x: Value, p: Value) -> Value:
-    """D x^p / dx = p x^(p−1), which at p = 1 and 2 needs no power."""
+    """D x^p / dx = p x^(p−1), which at p = 1 and 2 needs no power, and is 0 at p = 0 wherever x is."""
     exponent = None if p.constant is None or p.constant.size != 1 else float(p.constant.reshape(-1)[0])
     if exponent == 2:
         return g * x * 2
     if exponent == 1:
         return g
     p = op.Cast(p, to=x.dtype) if p.dtype != x.dtype else p
-    return g * p * op.Pow(x, p - 1)
+    nothing = p.constant is None or not p.constant.all()
+    return g * p * op.Pow(x, p - step(op.Abs(p)) if nothing else p - 1)
 
 
 def pow_exponent(g: Value, y: Value, x: Value, p: Value) -> Value:
@@ -65,6 +66,8 @@ elementwise("Cast", lambda g, y, x, *, to, saturate=1, round_mode="up": op.Cast(
 elementwise("CastLike", lambda g, y, x, target, *, saturate=1, round_mode="up": op.Cast(g, to=x.dtype), STOP)
 for _name in ("Floor", "Ceil", "Round", "Sign"):
     elementwise(_name, STOP)
+for _name in ("Binarizer", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"):  # steps, like those
+    elementwise(_name, STOP, domain="ai.onnx.ml")
 
 
 # ----- choices -----

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onnxcam.grad.registry import STOP, elementwise, vjp
+from onnxcam.grad.registry import STOP, Outputs, elementwise, vjp
 from onnxcam.grad.scatter import (
     add_elements,
     add_numbered,
@@ -131,7 +131,7 @@ vjp("Compress", compress, STOP)
 
 def top_k(
     g: tuple[Value, ...],
-    y: tuple[Value | None, ...],
+    y: Outputs,
     x: Value,
     K: Value,
     *,

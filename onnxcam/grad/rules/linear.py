@@ -1,7 +1,11 @@
 """Matrix products."""
 
+from collections.abc import Callable
+
+import onnx
+
 from onnxcam.grad.infer import Type
-from onnxcam.grad.registry import vjp
+from onnxcam.grad.registry import Rule, vjp
 from onnxcam.grad.shapes import sum_to
 from onnxcam.grad.tensor import Value, op
 
@@ -27,6 +31,8 @@ def matmul_left(g: Value, y: Value, a: Value, b: Value) -> Value:
         rows = op.Unsqueeze(g, axes=[g.rank - 1])
         product = op.Squeeze(op.MatMul(rows, _transposed(b)), axes=[b.rank - 2])
         return op.ReduceSum(product, axes=list(range(product.rank - 1)), keepdims=0) if product.rank > 1 else product
+    if a.rank == b.rank == 2 and (row := _row(g, b, 1)) is not None:
+        return row
     return _batched(op.MatMul(g, _transposed(b)), y, a, a.shape[-2], a.shape[-1])
 
 
@@ -45,6 +51,15 @@ def matmul_right(g: Value, y: Value, a: Value, b: Value) -> Value:
 vjp("MatMul", matmul_left, matmul_right)
 
 
+def _row(g: Value, b: Value, axis: int) -> Value | None:
+    """The product of one-hot rows and a matrix: its rows at those places; reading all of it costs more than a head."""
+    place = g.tape.hot.get(g.name)
+    if place is None or b.dtype not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
+        return None
+    rows = op.Gather(b, place, axis=axis)
+    return op.Transpose(rows, perm=[1, 0]) if axis else rows
+
+
 def _gemm(a: Value, b: Value, trans_a: int, trans_b: int) -> Value:
     """A'B'; before opset 11 the third operand was not optional."""
     zero = [a.tape.constant([0], a.dtype)] if a.tape.graph.opsets[""] < 11 else []
@@ -55,40 +70,29 @@ def _scaled(v: Value, by: float) -> Value:
     return v if by == 1 else v * by
 
 
-def gemm_a(
-    g: Value,
-    y: Value,
-    a: Value,
-    b: Value,
-    c: Value | None = None,
-    *,
-    alpha: float,
-    beta: float,
-    transA: int,
-    transB: int,
-) -> Value:
-    """Y = alpha·A'B' + beta·C: dA' = alpha·g B'ᵀ."""
-    if transA:
-        return _scaled(_gemm(b, g, transB, 1), alpha)
-    return _scaled(_gemm(g, b, 0, 1 - transB), alpha)
+def _factor(gradient: Callable[[Value, Value, Value, int, int], Value]) -> Rule:
+    """The rule for a factor of Y = alpha·A'B' + beta·C; the attributes are the same for both."""
+
+    def rule(
+        g: Value, y: Value, a: Value, b: Value, c: Value | None = None,
+        *, alpha: float, beta: float, transA: int, transB: int,
+    ) -> Value:  # fmt: skip
+        return _scaled(gradient(g, a, b, transA, transB), alpha)
+
+    return rule
 
 
-def gemm_b(
-    g: Value,
-    y: Value,
-    a: Value,
-    b: Value,
-    c: Value | None = None,
-    *,
-    alpha: float,
-    beta: float,
-    transA: int,
-    transB: int,
-) -> Value:
-    """DB' = alpha·A'ᵀ g."""
-    if transB:
-        return _scaled(_gemm(g, a, 1, transA), alpha)
-    return _scaled(_gemm(a, g, 1 - transA, 0), alpha)
+def gemm_a(g: Value, a: Value, b: Value, trans_a: int, trans_b: int) -> Value:
+    """DA' = g B'ᵀ."""
+    if trans_a:
+        return _gemm(b, g, trans_b, 1)
+    row = _row(g, b, 1 - trans_b)
+    return _gemm(g, b, 0, 1 - trans_b) if row is None else row
+
+
+def gemm_b(g: Value, a: Value, b: Value, trans_a: int, trans_b: int) -> Value:
+    """DB' = A'ᵀ g."""
+    return _gemm(g, a, 1, trans_a) if trans_b else _gemm(a, g, 1 - trans_a, 0)
 
 
 def gemm_c(
@@ -98,4 +102,4 @@ def gemm_c(
     return sum_to(_scaled(g, beta), y, c)
 
 
-vjp("Gemm", gemm_a, gemm_b, gemm_c)
+vjp("Gemm", _factor(gemm_a), _factor(gemm_b), gemm_c)

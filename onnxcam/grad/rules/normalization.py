@@ -1,78 +1,121 @@
 """Normalisation layers and Softmax."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.mask import step
-from onnxcam.grad.registry import vjp
-from onnxcam.grad.shapes import INT64, reshape_like, sum_to
+from onnxcam.grad.registry import Outputs, Rule, vjp
+from onnxcam.grad.shapes import INT64, as_type, count, reshape_like, sum_to, zeros_like
 from onnxcam.grad.tensor import Value, op
 
 
-# ----- batch normalisation, at inference: an affine function of each channel -----
+# ----- batch normalisation: an affine function of each channel -----
 def _columns(v: Value, x: Value) -> Value:
     """A value per channel, shaped to broadcast over `x`."""
     return op.Unsqueeze(v, axes=[0, *range(2, x.rank)]) if x.rank > 1 else v
-
-
-def _inference(training_mode: int, spatial: int) -> None:
-    if training_mode:
-        raise UnsupportedGradient("batch normalisation is in training mode; export the model in inference mode")
-    if not spatial:
-        raise UnsupportedGradient(
-            "batch normalisation with spatial=0 keeps statistics per pixel; export with spatial=1"
-        )
 
 
 def _over_channels(v: Value) -> Value:
     return op.ReduceSum(v, axes=[0, *range(2, v.rank)], keepdims=0)
 
 
-def batch_norm_x(
-    g: Value, y: Value, x: Value, scale: Value, b: Value, mean: Value, var: Value,
-    *, epsilon: float, momentum: float, training_mode: int = 0, spatial: int = 1,
-) -> Value:  # fmt: skip
-    """g·scale/√(var + ε)."""
-    _inference(training_mode, spatial)
-    return g * _columns(op.Cast(scale, to=x.dtype) / op.Sqrt(op.Cast(var, to=x.dtype) + epsilon), x)
+@dataclass(frozen=True)
+class BatchNorm:
+    """One use of BatchNormalization: its inputs but the bias, in the type of `x`, and the gradients of its outputs.
+
+    At inference y = x̂·scale + b with x̂ = (x − mean)/√(var + ε). In training mode the mean and the variance are those
+    of the batch, and those given are only carried on: running = given·momentum + batch's·(1 − momentum).
+    """
+
+    g: Outputs
+    x: Value
+    scale: Value
+    mean: Value
+    var: Value
+    epsilon: float
+    momentum: float
+    training: bool
+
+    @property
+    def axes(self) -> list[int]:
+        """Those that statistics are taken over: all but the channels."""
+        return [0, *range(2, self.x.rank)]
+
+    @property
+    def dy(self) -> Value:
+        """The gradient of the first output."""
+        return self.g[0] or zeros_like(self.x)
+
+    def deviation(self) -> Value:
+        """√(var + ε), a value per channel."""
+        return op.Sqrt(self.var + self.epsilon)
+
+    def dx(self) -> Value:
+        """g·scale/√(var + ε); the statistics of a batch take a part of it back, and pass on their own gradients."""
+        if not self.training:
+            return self.dy * _columns(self.scale / self.deviation(), self.x)
+        back = _normalized(self.dy * _columns(self.scale, self.x), self.x, self.axes, self.epsilon)
+        centred = self.x - op.ReduceMean(self.x, axes=self.axes, keepdims=1)
+        share = (1 - self.momentum) / count(self.x, self.axes)
+        mean, var = (*self.g[1:], None, None)[:2]
+        back = back if mean is None else back + _columns(mean, self.x) * share
+        return back if var is None else back + _columns(var, self.x) * centred * 2 * share
+
+    def dscale(self) -> Value:
+        """Σ g·x̂."""
+        if self.training:
+            return _over_channels(self.dy * _moments(self.x, self.axes, self.epsilon)[0])
+        return _over_channels(self.dy * (self.x - _columns(self.mean, self.x))) / self.deviation()
+
+    def dbias(self) -> Value:
+        """Σ g."""
+        return _over_channels(self.dy)
+
+    def dmean(self) -> Value:
+        """−Σ g·scale/√(var + ε)."""
+        return self._carried(1) if self.training else -_over_channels(self.dy) * self.scale / self.deviation()
+
+    def dvar(self) -> Value:
+        """−½ Σ g·scale·(x − mean)/(var + ε)^1.5."""
+        if self.training:
+            return self._carried(2)
+        total = _over_channels(self.dy * (self.x - _columns(self.mean, self.x)))
+        return total * self.scale * -0.5 / op.Pow(self.var + self.epsilon, 1.5)
+
+    def _carried(self, index: int) -> Value:
+        g = self.g[index] if index < len(self.g) else None
+        return zeros_like(self.mean) if g is None else g * self.momentum
 
 
-def batch_norm_scale(
-    g: Value, y: Value, x: Value, scale: Value, b: Value, mean: Value, var: Value,
-    *, epsilon: float, momentum: float, training_mode: int = 0, spatial: int = 1,
-) -> Value:  # fmt: skip
-    """Σ g·(x − mean)/√(var + ε)."""
-    _inference(training_mode, spatial)
-    return _over_channels(g * (x - _columns(mean, x))) / op.Sqrt(var + epsilon)
+def _batch_norm(index: int, gradient: Callable[[BatchNorm], Value]) -> Rule:
+    """The rule for one input of BatchNormalization; the attributes are the same for all."""
+
+    def rule(
+        g: Outputs, y: Outputs, x: Value, scale: Value, b: Value, mean: Value, var: Value,
+        *, epsilon: float, momentum: float, training_mode: int | None = None, spatial: int = 1,
+    ) -> Value:  # fmt: skip
+        if not spatial:
+            raise UnsupportedGradient("spatial=0 keeps statistics per pixel. Export with spatial=1")
+        if training_mode is None and any(v is not None for v in y[1:]):
+            raise UnsupportedGradient("it is in training mode, which runtimes compute from opset 14 on only")
+        grads = tuple(v and as_type(v, x.dtype) for v in g)
+        own = [as_type(v, x.dtype) for v in (scale, mean, var)]
+        result = gradient(BatchNorm(grads, x, own[0], own[1], own[2], epsilon, momentum, bool(training_mode)))
+        return as_type(result, (x, scale, b, mean, var)[index].dtype)
+
+    return rule
 
 
-def batch_norm_bias(
-    g: Value, y: Value, x: Value, scale: Value, b: Value, mean: Value, var: Value,
-    *, epsilon: float, momentum: float, training_mode: int = 0, spatial: int = 1,
-) -> Value:  # fmt: skip
-    """Σ g."""
-    _inference(training_mode, spatial)
-    return _over_channels(g)
-
-
-def batch_norm_mean(
-    g: Value, y: Value, x: Value, scale: Value, b: Value, mean: Value, var: Value,
-    *, epsilon: float, momentum: float, training_mode: int = 0, spatial: int = 1,
-) -> Value:  # fmt: skip
-    """−Σ g·scale/√(var + ε)."""
-    _inference(training_mode, spatial)
-    return -_over_channels(g) * scale / op.Sqrt(var + epsilon)
-
-
-def batch_norm_var(
-    g: Value, y: Value, x: Value, scale: Value, b: Value, mean: Value, var: Value,
-    *, epsilon: float, momentum: float, training_mode: int = 0, spatial: int = 1,
-) -> Value:  # fmt: skip
-    """−½ Σ g·scale·(x − mean)/(var + ε)^1.5."""
-    _inference(training_mode, spatial)
-    total = _over_channels(g * (x - _columns(mean, x)))
-    return total * scale * -0.5 / op.Pow(var + epsilon, 1.5)
-
-
-vjp("BatchNormalization", batch_norm_x, batch_norm_scale, batch_norm_bias, batch_norm_mean, batch_norm_var)
+vjp(
+    "BatchNormalization",
+    _batch_norm(0, BatchNorm.dx),
+    _batch_norm(1, BatchNorm.dscale),
+    _batch_norm(2, BatchNorm.dbias),
+    _batch_norm(3, BatchNorm.dmean),
+    _batch_norm(4, BatchNorm.dvar),
+    many=True,
+)
 
 
 # ----- local response -----
@@ -157,6 +200,22 @@ vjp(
     ),
     lambda g, y, x, scale, b=None, *, axis, epsilon, stash_type: sum_to(g, x, b),
 )
+
+
+def mean_variance(g: Value, y: Value, x: Value, *, axes: list[int]) -> Value:
+    """x̂ = (x − mean)/s with s = σ + 10⁻⁹: (g − mean(g) − x̂·mean(g·x̂)·s/σ)/s.
+
+    Where nothing varies x̂ is 0; onnxruntime divides by σ itself, so that y is not a number there.
+    """
+    centred = x - op.ReduceMean(x, axes=axes, keepdims=1)
+    deviation = op.Sqrt(op.ReduceMean(centred * centred, axes=axes, keepdims=1))
+    scale = deviation + 1e-9
+    xhat = centred / scale
+    share = op.ReduceMean(g * xhat, axes=axes, keepdims=1) * scale / (deviation + (1 - step(deviation)))
+    return (g - op.ReduceMean(g, axes=axes, keepdims=1) - xhat * share) / scale
+
+
+vjp("MeanVarianceNormalization", mean_variance)
 
 
 def lp_normalization(g: Value, y: Value, x: Value, *, axis: int, p: int) -> Value:

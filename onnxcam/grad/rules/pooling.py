@@ -50,8 +50,10 @@ def max_pool(
     onehot = np.tile(np.eye(taps).reshape(taps, 1, *window.kernel), (channels, 1, *[1] * window.rank))
     kernel = x.tape.constant(onehot, x.dtype)
     patches = op.Conv(padded, kernel, group=channels, strides=window.strides, dilations=window.dilations)
-    columns = op.Reshape(patches, x.tape.constant([0, channels, taps, -1], INT64))
-    rows = op.Reshape(_as_many(g, patches), x.tape.constant([0, channels, 1, -1], INT64))
+    places = static(patches, _space(patches))
+    many = -1 if places is None else int(np.prod(places))  # of no batch at all, −1 would be any number
+    columns = op.Reshape(patches, x.tape.constant([0, channels, taps, many], INT64))
+    rows = op.Reshape(_as_many(g, patches), x.tape.constant([0, channels, 1, many], INT64))
     return spread(reshape_like(rows * first_largest(columns, 2), patches), kernel, x, window, channels)
 
 

@@ -7,6 +7,7 @@ clipped, a sequence of length 0) it is onnxruntime's.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,7 @@ import onnx
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.infer import Type
 from onnxcam.grad.recurrence import Values, recurrence
-from onnxcam.grad.registry import formula
+from onnxcam.grad.registry import Joint, formula
 from onnxcam.grad.scatter import numbers
 from onnxcam.grad.shapes import INT64, sizes, static
 from onnxcam.grad.tensor import Value, op, split
@@ -75,97 +76,79 @@ def lstm_step(
 
 
 # ----- the operators -----
-def rnn(
-    x: Value,
-    w: Value,
-    r: Value,
-    b: Value | None = None,
-    sequence_lens: Value | None = None,
-    initial_h: Value | None = None,
-    *,
-    activations: Sequence[str | bytes],
-    activation_alpha: Sequence[float] | None = None,
-    activation_beta: Sequence[float] | None = None,
-    clip: float | None = None,
-    direction: str = "forward",
-    hidden_size: int | None = None,
-    layout: int = 0,
-) -> Values:
-    """Y and Y_h."""
-    ways = WAYS[direction]
-    functions = _functions(activations, activation_alpha, activation_beta, clip, 1, len(ways))
-    weights = zip(_parts(w, ways), _parts(r, ways), _each(b, ways), functions, strict=True)
-    cells = [(w_, _sum(b_), partial(rnn_step, r=_turned(r_), f=f)) for w_, r_, b_, (f,) in weights]
-    return _run(x, cells, sequence_lens, [initial_h], _hidden(r), ways, layout)
+@dataclass(frozen=True)
+class Way:
+    """The weights, the bias, the peepholes and the activations of one direction, and the attributes of cells."""
+
+    w: Value
+    r: Value
+    b: Value | None
+    p: Value | None
+    functions: Sequence[Function]
+    linear_before_reset: int
+    input_forget: int
 
 
-def gru(
-    x: Value,
-    w: Value,
-    r: Value,
-    b: Value | None = None,
-    sequence_lens: Value | None = None,
-    initial_h: Value | None = None,
-    *,
-    activations: Sequence[str | bytes] | None = None,
-    activation_alpha: Sequence[float] | None = None,
-    activation_beta: Sequence[float] | None = None,
-    clip: float | None = None,
-    direction: str = "forward",
-    hidden_size: int | None = None,
-    linear_before_reset: int = 0,
-    layout: int = 0,
-) -> Values:
-    """Y and Y_h; where the reset gate comes after the product, its own bias stays inside."""
-    ways, hidden = WAYS[direction], _hidden(r)
-    names = activations or ["Sigmoid", "Tanh"] * len(ways)
-    functions = _functions(names, activation_alpha, activation_beta, clip, 2, len(ways))
-    cells = []
-    for w_, r_, b_, (f, g) in zip(_parts(w, ways), _parts(r, ways), _each(b, ways), functions, strict=True):
-        outside, inside = _sum(b_), None
-        if b_ is not None and linear_before_reset:
-            b_w, b_gates, inside = split(b_, 0, [3 * hidden, 2 * hidden, hidden])
-            outside = b_w + op.Concat(b_gates, x.tape.constant(np.zeros(hidden), x.dtype), axis=0)
-        cell = partial(gru_step, r=_turned(r_), b=inside, f=f, g=g, linear_before_reset=linear_before_reset)
-        cells.append((w_, outside, cell))
-    return _run(x, cells, sequence_lens, [initial_h], hidden, ways, layout)
+def rnn(way: Way) -> tuple[Value | None, Cell]:
+    """The bias of the input's part, and the step."""
+    return _sum(way.b), partial(rnn_step, r=_turned(way.r), f=way.functions[0])
 
 
-def lstm(
-    x: Value,
-    w: Value,
-    r: Value,
-    b: Value | None = None,
-    sequence_lens: Value | None = None,
-    initial_h: Value | None = None,
-    initial_c: Value | None = None,
-    p: Value | None = None,
-    *,
-    activations: Sequence[str | bytes] | None = None,
-    activation_alpha: Sequence[float] | None = None,
-    activation_beta: Sequence[float] | None = None,
-    clip: float | None = None,
-    direction: str = "forward",
-    hidden_size: int | None = None,
-    input_forget: int = 0,
-    layout: int = 0,
-) -> Values:
-    """Y, Y_h and Y_c."""
-    ways, hidden = WAYS[direction], _hidden(r)
-    names = activations or ["Sigmoid", "Tanh", "Tanh"] * len(ways)
-    functions = _functions(names, activation_alpha, activation_beta, clip, 3, len(ways))
-    weights = zip(_parts(w, ways), _parts(r, ways), _each(b, ways), _each(p, ways), functions, strict=True)
-    cells = []
-    for w_, r_, b_, p_, (f, g, h_of) in weights:
-        peepholes = split(p_, 0, [hidden] * 3) if p_ is not None else ()
-        cell = partial(lstm_step, r=_turned(r_), p=peepholes, f=f, g=g, h_of=h_of, input_forget=input_forget)
-        cells.append((w_, _sum(b_), cell))
-    return _run(x, cells, sequence_lens, [initial_h, initial_c], hidden, ways, layout)
+def gru(way: Way) -> tuple[Value | None, Cell]:
+    """The same; where the reset gate comes after the product, its own bias stays inside."""
+    outside, inside, hidden = _sum(way.b), None, _hidden(way.r)
+    if way.b is not None and way.linear_before_reset:
+        b_w, b_gates, inside = split(way.b, 0, [3 * hidden, 2 * hidden, hidden])
+        outside = b_w + op.Concat(b_gates, inside.tape.constant(np.zeros(hidden), inside.dtype), axis=0)
+    f, g = way.functions
+    return outside, partial(gru_step, r=_turned(way.r), b=inside, f=f, g=g, linear_before_reset=way.linear_before_reset)
 
 
-formula("RNN", rnn)
-formula("GRU", gru)
-formula("LSTM", lstm)
+def lstm(way: Way) -> tuple[Value | None, Cell]:
+    """The same."""
+    p = () if way.p is None else split(way.p, 0, [_hidden(way.r)] * 3)
+    f, g, h_of = way.functions
+    step = partial(lstm_step, r=_turned(way.r), p=p, f=f, g=g, h_of=h_of, input_forget=way.input_forget)
+    return _sum(way.b), step
+
+
+def _recurrent(cell_of: Callable[[Way], tuple[Value | None, Cell]], gates: Sequence[str], states: int) -> Joint:
+    """An operator of such cells, with that many states: Y and the final ones. `gates`: the activations by default."""
+
+    def operator(
+        x: Value,
+        w: Value,
+        r: Value,
+        b: Value | None = None,
+        sequence_lens: Value | None = None,
+        initial_h: Value | None = None,
+        initial_c: Value | None = None,
+        p: Value | None = None,
+        *,
+        activations: Sequence[str | bytes] | None = None,
+        activation_alpha: Sequence[float] | None = None,
+        activation_beta: Sequence[float] | None = None,
+        clip: float | None = None,
+        direction: str = "forward",
+        hidden_size: int | None = None,
+        input_forget: int = 0,
+        linear_before_reset: int = 0,
+        layout: int = 0,
+    ) -> Values:
+        ways = WAYS[direction]
+        names = activations or [*gates] * len(ways)
+        functions = _functions(names, activation_alpha, activation_beta, clip, len(gates), len(ways))
+        weights = zip(_parts(w, ways), _parts(r, ways), _each(b, ways), _each(p, ways), functions, strict=True)
+        each = [Way(*parts, linear_before_reset, input_forget) for parts in weights]
+        cells = [(way.w, *cell_of(way)) for way in each]
+        return _run(x, cells, sequence_lens, [initial_h, initial_c][:states], _hidden(r), ways, layout)
+
+    return operator
+
+
+formula("RNN", _recurrent(rnn, ["Tanh"], 1))
+formula("GRU", _recurrent(gru, ["Sigmoid", "Tanh"], 1))
+formula("LSTM", _recurrent(lstm, ["Sigmoid", "Tanh", "Tanh"], 2))
 
 
 # ----- what they share -----

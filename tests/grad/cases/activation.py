@@ -36,5 +36,4 @@ CASES: list[Case] = [
     case("Clip", (2, 7), (), np.float32(1.5), since=11, sample=lambda r, s: normal(r, s) if s else np.float64(0.2)),
     case("Clip", (2, 7), np.float32(-1.5), (), since=11, sample=lambda r, s: normal(r, s) if s else np.float64(0.2)),
     case("Shrink", (2, 7), lambd=0.7, bias=0.2, since=9),
-    case("Dropout", (2, 7)),
 ]

@@ -1,0 +1,97 @@
+"""`onnxcam.convert`: a model as a file that explains itself."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+import onnx
+
+from onnxcam.defaults import find_labels, find_preprocess
+from onnxcam.errors import InputError
+from onnxcam.explainable import extend
+from onnxcam.grad.precision import Arithmetic
+from onnxcam.methods import find
+from onnxcam.model import ModelLike, write
+from onnxcam.plan import DType, Plan, Recipe, Size, default_method, plan
+from onnxcam.preprocessing import Preprocess
+from onnxcam.splitting import split
+from onnxcam.target import TOP
+from onnxcam.targets import Goal, read_targets
+
+
+def convert(
+    model: ModelLike,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    layers: str | Sequence[str] = "auto",
+    target: int | str | Goal | None = None,
+    score: str = "auto",
+    method: str | None = None,
+    options: Mapping[str, object] | None = None,
+    emit: Sequence[str] | None = None,
+    heatmap: DType = "float32",
+    size: Size = "input",
+    gate: bool = False,
+    tail: str | os.PathLike[str] | None = None,
+    preprocess: str | os.PathLike[str] | Preprocess = "auto",
+    labels: str | os.PathLike[str] | Sequence[str] = "auto",
+    arithmetic: Arithmetic = "auto",
+) -> onnx.ModelProto:
+    """Extend a model so that it returns what explains it, and write it to `output` where that is given.
+
+    Inputs: the original's, and `cam/target`: int64 [1] or [N], optional, −1 for the top class; its default is `target`.
+    Outputs: the original's in order, then what `emit` names. For each layer `cam/activation/<layer>` and
+    `cam/gradient/<layer>`, of the layer's own shape; `cam/score`, the tensor that is explained; `cam/heatmap`, float32
+    [N, H, W] in 0..1 (uint8 in 0..255 with `heatmap="uint8"`) at the input's size (the first layer's with
+    `size="layer"`), by `method` with its `options`; `cam/class`, int64 [N], the class that is explained.
+    With `target="top5"` there is no `cam/target`; heat maps and classes are [N, 5, …], gradients [N, 5, *layer].
+    With `gate`, all of it is computed only where the input `cam/explain`, bool [1], is true (its default), and empty
+    where it is not. With `tail`, a path, that file computes it, from what `output` returns beside its own outputs, and
+    takes by the same names; the model that is returned is the whole in one. Without `emit`, it is what `method` needs.
+    `arithmetic` is that of `onnxcam.vjp`.
+    An explainable file is converted anew from its original. Metadata (`cam.*`) says how it was made, with class names
+    and preprocessing.
+    Raises InputError for a layer, class, method or emission that is not there, ModelError for a model without a feature
+    map on the way to its score, and UnsupportedGradient naming every operator on the way without a gradient.
+    """
+    chosen = plan(model, layers, score)
+    if emit is None:
+        emit = ("activation", "gradient") if method is None or find(method).uses == "gradient" else ("activation",)
+    method = default_method(chosen.score) if method is None and "heatmap" in emit else method
+    wanted, goals = _aimed(target, chosen, labels)
+    recipe = Recipe(emit, wanted, method, dict(options or {}), heatmap, size, gate, arithmetic, goals)
+    if tail is not None and (gate or output is None):
+        raise InputError(
+            "A tail of its own needs an output for the model itself, and no gate: run it where it is wanted."
+        )
+    extended = extend(chosen, recipe)
+    _describe(extended, find_labels(labels, chosen), find_preprocess(preprocess, chosen)[0])
+    if output is not None and tail is None:
+        write(extended, output, chosen.source)
+    if output is not None and tail is not None:
+        for part, path in zip(split(extended, chosen), (output, tail), strict=True):
+            write(part, path, chosen.source)
+    return extended
+
+
+def _aimed(
+    target: int | str | Goal | None, chosen: Plan, labels: str | os.PathLike[str] | Sequence[str]
+) -> tuple[int | str, tuple[Goal, ...]]:
+    """A class or its text, and the targets that are more than a class."""
+    goals = read_targets(target, chosen.score, find_labels(labels, chosen)).goals
+    if isinstance(target, (int, str)):
+        return target, goals
+    return (TOP if target is None else type(target).__name__), goals
+
+
+def _describe(extended: onnx.ModelProto, names: Sequence[str] | None, prepared: Preprocess | None) -> None:
+    """Class names and preprocessing as metadata, where the model does not bring them."""
+    said: dict[str, str] = {}
+    if names:
+        said["cam.classes"] = json.dumps(list(names), ensure_ascii=False)
+    if prepared is not None:
+        said["cam.preprocess"] = prepared.to_json()
+    present = {p.key for p in extended.metadata_props}
+    for key, value in said.items():
+        if key not in present:
+            extended.metadata_props.add(key=key, value=value)

@@ -1,0 +1,92 @@
+"""Which places of a tensor reach the score, and by how many of the ways through the graph.
+
+A class token that alone is read by the head leaves the patches of the last block without any influence: their gradient
+is zero, and a map drawn there is empty. So the walk back from the score asks of every axis of places whether it is
+followed, mixed into something that counts, or dropped.
+"""
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+
+from onnxcam.grad.forward import Forward, Node
+from onnxcam.inspection.follow import SIZES, Trace
+from onnxcam.inspection.roles import places
+
+Live = dict[str, set[int]]  # the axes of places that count, for every tensor that counts at all
+
+
+def reach(forward: Forward, traces: Mapping[str, Trace], score: str) -> Live:
+    """For every tensor that `score` is made from, those of its axes whose places all count."""
+    live: Live = {score: _spread(traces, score)}
+    for node in reversed(forward.nodes):
+        for output in node.outputs:
+            if output in live and node.op not in SIZES:
+                for k, name in enumerate(node.inputs):
+                    if name:
+                        live.setdefault(name, set()).update(_followed(traces, live, node, output, k))
+    return live
+
+
+def _spread(traces: Mapping[str, Trace], name: str) -> set[int]:
+    """The axes of a tensor that have places."""
+    return {i for i, axis in enumerate(traces[name].roles) if places(axis)} if name in traces else set()
+
+
+def _followed(traces: Mapping[str, Trace], live: Live, node: Node, output: str, k: int) -> set[int]:
+    """The axes of a node's input whose places count through one output."""
+    axes, trace = _spread(traces, node.inputs[k]), traces.get(output)
+    if trace is None:
+        return axes
+    counted = set()
+    for i in axes:
+        on = [j for j, links in enumerate(trace.links) if (k, i) in links and places(trace.roles[j])]
+        mixed = not on and (k, i) not in trace.dropped
+        if mixed or any(j in live[output] for j in on):
+            counted.add(i)
+    return counted
+
+
+def counts(traces: Mapping[str, Trace], live: Live, name: str) -> bool:
+    """Whether all places of a tensor count."""
+    return name in live and _spread(traces, name) <= live[name]
+
+
+class Ways:
+    """All ways along which places of the pictures reach the score, counted."""
+
+    def __init__(
+        self, forward: Forward, traces: Mapping[str, Trace], live: Live, sources: Iterable[str], score: str
+    ) -> None:
+        """Follow every tensor from `sources` on: as long as its places count by them, else by all it is read for."""
+        self._before = {name: 1 for name in sources if name in live}
+        self._edges: list[tuple[str, str]] = []
+        for node in forward.nodes:
+            for output in node.outputs if node.op not in SIZES else ():
+                for k, name in enumerate(node.inputs if output in live else ()):
+                    if name in self._before and self._leads(traces, live, node, output, k):
+                        self._edges.append((name, output))
+                        self._before[output] = self._before.get(output, 0) + self._before[name]
+        self._after = self._back(score)
+
+    @staticmethod
+    def _leads(traces: Mapping[str, Trace], live: Live, node: Node, output: str, k: int) -> bool:
+        name = node.inputs[k]
+        own = _spread(traces, name)
+        return not own or not own <= live[name] or bool(_followed(traces, live, node, output, k))
+
+    def _back(self, name: str) -> dict[str, int]:
+        """The number of ways from every tensor to this one."""
+        found = {name: 1}
+        for start, end in reversed(self._edges):
+            if end in found:
+                found[start] = found.get(start, 0) + found[end]
+        return found
+
+    def share(self, name: str, score: str) -> Fraction:
+        """The share of all ways to the score that lead through a tensor."""
+        return Fraction(self._before.get(name, 0) * self._after.get(name, 0), self._before.get(score, 0) or 1)
+
+    def gates(self, name: str) -> set[str]:
+        """The tensors that every way to this one leads through."""
+        back = self._back(name)
+        return {gate for gate, n in back.items() if n * self._before.get(gate, 0) == self._before.get(name)}

@@ -1,0 +1,93 @@
+"""The original inside an explainable file: everything is appended, so that counting gives it back."""
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+
+import onnx
+
+import onnxcam
+from onnxcam.errors import ModelError
+from onnxcam.model import ModelLike, Source, read, write
+
+VERSION, ORIGINAL, HASH = "cam.version", "cam.original", "cam.source_sha256"
+
+
+def facts(proto: onnx.ModelProto) -> Mapping[str, str]:
+    """What an explainable file says about itself, by `cam.` keys; empty for any other model."""
+    said = {p.key: p.value for p in proto.metadata_props if p.key.startswith("cam.")}
+    return said if VERSION in said and ORIGINAL in said else {}
+
+
+def remember(result: onnx.ModelProto, source: Source) -> None:
+    """Write into an extended model what `strip` needs: how much of it is the original, and the original's hash."""
+    graph = source.proto.graph
+    about: dict[str, object] = {
+        "nodes": len(graph.node),
+        "initializers": len(graph.initializer),
+        "outputs": len(graph.output),
+        "metadata": len(source.proto.metadata_props),
+        "ir": source.proto.ir_version,
+        "inputs": len(graph.input),
+    }
+    if result.ir_version != source.proto.ir_version:  # weights stood among the inputs
+        about["inputs"] = [base64.b64encode(i.SerializeToString()).decode() for i in graph.input]
+    result.metadata_props.add(key=ORIGINAL, value=json.dumps(about))
+    result.metadata_props.add(key=HASH, value=source.sha256)
+
+
+def strip(model: ModelLike, output: str | os.PathLike[str] | None = None) -> onnx.ModelProto:
+    """The model that an explainable file was made from, written to `output` where that is given.
+
+    Byte for byte what it was, which its hash proves. Raises ModelError for a file that is not explainable, that a newer
+    version made, or that was changed since.
+    """
+    source = read(model)
+    original = without(source).proto
+    if output is not None:
+        write(original, output, source)
+    return original
+
+
+def without(source: Source) -> Source:
+    """The original of an explainable file; see `strip`."""
+    said = facts(source.proto)
+    if not said:
+        raise ModelError("This is no explainable file of onnxcam: it has no 'cam.original' in its metadata.")
+    if _release(said[VERSION]) > _release(onnxcam.__version__):
+        raise ModelError(
+            f"The file was made by onnxcam {said[VERSION]}, newer than this one ({onnxcam.__version__}). "
+            "Run: pip install -U onnxcam"
+        )
+    result = onnx.ModelProto()
+    result.CopyFrom(source.proto)
+    try:
+        _cut(result, json.loads(said[ORIGINAL]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError("The file's 'cam.original' cannot be read. Take the original model instead.") from error
+    content = result.SerializeToString()
+    if hashlib.sha256(content).hexdigest() != said.get(HASH):
+        raise ModelError(
+            "The file was changed after onnxcam made it: what is left is not the original. Take the original model."
+        )
+    return Source(result, source.path, said[HASH])
+
+
+def _cut(model: onnx.ModelProto, about: Mapping[str, object]) -> None:
+    graph = model.graph
+    for field, name in ((graph.node, "nodes"), (graph.initializer, "initializers"), (graph.output, "outputs"),
+                        (model.metadata_props, "metadata")):  # fmt: skip
+        del field[int(str(about[name])) :]
+    inputs = about["inputs"]
+    if isinstance(inputs, list):
+        del graph.input[:]
+        graph.input.extend(onnx.ValueInfoProto.FromString(base64.b64decode(i)) for i in inputs)
+    else:
+        del graph.input[int(str(inputs)) :]
+    model.ir_version = int(str(about["ir"]))
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())

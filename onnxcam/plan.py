@@ -1,0 +1,104 @@
+"""What is to be explained, and how: the choices behind an explainable model, made by name or automatically."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+from onnxcam.errors import InputError, ModelError, unknown
+from onnxcam.grad.forward import Forward
+from onnxcam.grad.precision import Arithmetic
+from onnxcam.inspection import Inspection, Layer, Score, look
+from onnxcam.methods import find
+from onnxcam.model import ModelLike, Source, read
+from onnxcam.original import facts, without
+from onnxcam.target import TOP
+from onnxcam.targets import Goal
+
+EMITS = ("activation", "gradient", "score", "heatmap", "class")
+TARGET, EXPLAIN = "cam/target", "cam/explain"
+SCORE, HEATMAP, CLASS = "cam/score", "cam/heatmap", "cam/class"
+
+DType = Literal["float32", "uint8"]
+Size = Literal["input", "layer"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is explained: layers and score of a model, chosen by name or automatically; `told` is what its file says."""
+
+    source: Source
+    forward: Forward
+    inspection: Inspection
+    layers: tuple[Layer, ...]
+    score: Score
+    told: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an explainable model returns: names of `EMITS`, and for the heat map how it is made.
+
+    `target` is a class index or name, −1 the top class, or "topK" for K classes in one pass. With `gate`, all of it is
+    computed only where the input `cam/explain` is true. `goals` are targets that are more than a class, one for each
+    row of a sample; they come instead of `target`, which is then their text.
+    """
+
+    emit: Sequence[str] = ("activation", "gradient")
+    target: int | str = TOP
+    method: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    dtype: DType = "float32"
+    size: Size = "input"
+    gate: bool = False
+    arithmetic: Arithmetic = "auto"
+    goals: tuple[Goal, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise InputError for names that are not known."""
+        for name in self.emit:
+            if name not in EMITS:
+                raise unknown("output to emit", name, EMITS)
+        if not self.emit:
+            raise InputError(f"Nothing to emit. There is: {', '.join(EMITS)}.")
+        if self.dtype not in get_args(DType):
+            raise unknown("heat map type", self.dtype, get_args(DType))
+        if self.size not in get_args(Size):
+            raise unknown("heat map size", self.size, get_args(Size))
+        find(self.method or "gradcam").check(self.options)
+
+
+def default_method(score: Score) -> str:
+    """The method where none is named: Grad-CAM; for a box HiResCAM, since its gradient is in one place of the map.
+
+    Grad-CAM would average it over all places, and the weights that it gives the channels hold nowhere but at the box.
+    """
+    return "hirescam" if score.kind == "boxes" else "gradcam"
+
+
+def plan(model: ModelLike, layers: str | Sequence[str] = "auto", score: str = "auto") -> Plan:
+    """Choose layers and score; of an explainable file, what it was made with, on its original.
+
+    Raises InputError for unknown names, ModelError where there is nothing to choose.
+    """
+    source = read(model)
+    told = facts(source.proto)
+    if told:
+        source = without(source)
+        layers = json.loads(told["cam.layers"]) if layers == "auto" else layers
+        score = told["cam.score"] if score == "auto" else score
+    forward = Forward(source.proto, source.folder)
+    inspection = look(source, forward, score, told)
+    names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+    if names == ["auto"]:
+        if not inspection.layers:
+            raise ModelError(
+                "The model has no feature map with a spatial extent on the way to its score: nothing to draw a map on."
+            )
+        levels = inspection.scores[0].boxes.levels if inspection.scores[0].boxes else ()
+        chosen = tuple(x for x in inspection.layers if x.tensor in levels) or inspection.layers[:1]
+    elif names:
+        chosen = tuple(dict.fromkeys(inspection.layer(name) for name in names))
+    else:
+        raise InputError("No layer is given. Give a name of `onnxcam inspect`, or leave the choice to 'auto'.")
+    return Plan(source, forward, inspection, chosen, inspection.scores[0], told)

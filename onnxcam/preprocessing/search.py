@@ -1,0 +1,48 @@
+"""Where preprocessing and class names are found, in this order: in the file, beside it, in the graph, by habit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnxcam import metadata
+from onnxcam.preprocessing import beside, embedded
+from onnxcam.preprocessing.guess import Entry, guess, remaining
+from onnxcam.preprocessing.spec import Preprocess, Slot
+
+
+@dataclass(frozen=True)
+class Found:
+    """Preprocessing, and the lines that a person should know of it: where it is from, what is assumed."""
+
+    preprocess: Preprocess
+    said: tuple[str, ...] = ()
+
+
+def find(slot: Slot, said: Mapping[str, str], path: Path | None, entry: Entry) -> Found:
+    """The preprocessing of a model: `said` is its metadata, `path` its file where it has one.
+
+    Raises ModelError and InputError where the model's own `cam.preprocess` is wrong.
+    """
+    own = embedded.ours(said)
+    if own is not None:
+        return Found(own)
+    found = embedded.ultralytics(said, slot) or embedded.onnx_image(said, slot)
+    notes: tuple[str, ...] = ()
+    if found is None and path is not None:
+        found, notes = beside.preprocess(path, slot)
+    if found is None:
+        guessed, why = guess(slot, entry)
+        return Found(guessed, (*why, *notes))
+    found, changed = remaining(found, slot, entry)
+    return Found(found, (f"preprocessing {found.source}", *changed, *notes))
+
+
+def find_names(
+    said: Mapping[str, str], path: Path | None, count: int | None
+) -> tuple[tuple[str, ...] | None, str | None]:
+    """Class names, and the file beside the model that they are from; None for the model's own."""
+    own = metadata.labels(said)
+    if own is not None or path is None:
+        return own, None
+    names, source = beside.labels(path, count)
+    return (None if names is None else tuple(names)), source

@@ -1,0 +1,91 @@
+"""One box of a detector: the best, the best of a class, the one most like a given box, or by its number."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxcam.errors import InputError
+from onnxcam.grad.mask import step
+from onnxcam.grad.tensor import Value, op
+from onnxcam.target import TOP
+from onnxcam.targets.choice import choose, equal, largest, numbers, per_sample, row, total
+from onnxcam.targets.goal import CLASS, INDEX, Answer, Array, Scene, chosen
+from onnxcam.targets.heads import Candidates, candidates, corners, overlap
+
+BOX = "cam/box"
+SAME = 0.45  # boxes that overlap more are one thing found twice
+
+
+@dataclass(frozen=True)
+class Box:
+    """The score of one box for one class.
+
+    index: its number among the model's boxes; −1 chooses the most certain of class `cls`, −1 being any. near: (x0, y0,
+    x1, y1) in pixels of the model's input, chooses by overlap times certainty instead. rank: 0 the best, 1 the best of
+    those that do not overlap with it, and so on.
+    """
+
+    cls: int = TOP
+    index: int = -1
+    near: tuple[float, float, float, float] | None = None
+    rank: int = 0
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """One for all classes, numbers, and boxes to be near to."""
+        return type(self), self.near is None, self.rank
+
+    @property
+    def inputs(self) -> dict[str, Array]:
+        """`cam/target`: the class; `cam/index`: the number of the box; `cam/box`: float32 [1, 4]."""
+        given = {CLASS: chosen(self.cls), INDEX: chosen(self.index)}
+        return given if self.near is None else given | {BOX: np.array([self.near], np.float32)}
+
+    def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
+        """1[box] 1[class], led back to the score tensor."""
+        found = candidates(scene)
+        if self.near is not None and scene.score.boxes and scene.score.boxes.form is None:
+            raise InputError(
+                f"Nothing in the model tells what the coordinates in '{scene.score.boxes.corners}' are: they cannot be "
+                "compared with yours. Choose by class, or by number: 'box:3'."
+            )
+        wanted, index = row(given[CLASS], 3), row(given[INDEX], 3)
+        places = corners(scene)
+        preferred = _certainty(found, wanted)
+        if self.near is not None:
+            preferred = preferred * overlap(places, op.Unsqueeze(given[BOX], axes=[1]))
+        for _ in range(self.rank):
+            best = largest(preferred, 1)
+            again = step(overlap(places, total(best * places, [1])) - SAME)
+            preferred = preferred * (1 - best) * (1 - again)
+        best = largest(preferred, 1) * step(op.ReduceMax(preferred, axes=[1], keepdims=1))
+        automatic, order = step(-index), numbers(found.scores, 1)
+        box = automatic * best + (1 - automatic) * equal(order, index)
+        mask, cls = _class_of(found, box, wanted)
+        seed = box * mask
+        what = {
+            "class": cls,
+            "index": per_sample(box * order) + per_sample(box) - 1.0,
+            "box": op.Squeeze(total(box * places, [1]), axes=[1]),
+            "certainty": per_sample(seed * found.certainty),
+        }
+        return Answer(scene.seed(found.back(seed)), per_sample(seed * found.scores), what)
+
+
+def _certainty(found: Candidates, wanted: Value) -> Value:
+    """How certain each box is of the class wanted, −1 for any: (N, boxes, 1)."""
+    any_ = step(-wanted)
+    if found.labels is not None:
+        return found.certainty * (any_ + (1 - any_) * equal(found.labels, wanted))
+    fits = any_ + (1 - any_) * equal(numbers(found.scores, 2), wanted)
+    return op.ReduceMax(found.certainty * fits, axes=[2], keepdims=1)
+
+
+def _class_of(found: Candidates, box: Value, wanted: Value) -> tuple[Value, Value]:
+    """A mask of the class explained (N, 1, classes), the wanted or the most certain one of the box; its number [N]."""
+    there = per_sample(box)
+    if found.labels is not None:
+        return total(box, [1]), per_sample(box * found.labels) + there - 1.0
+    mask = choose(total(box * found.certainty, [1]), 2, wanted)
+    return mask, (per_sample(mask * numbers(found.scores, 2)) + 1.0) * there - 1.0

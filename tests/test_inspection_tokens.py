@@ -1,0 +1,186 @@
+"""Feature maps whose places do not have an axis each: tokens, windows, blocks; and how they come back to the picture.
+
+The truth is the picture itself: the graphs move it about as exporters do, and `spatial` has to give it back.
+"""
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxcam
+from onnxcam.errors import InputError
+from onnxcam.inspection import Layer
+from onnxcam.layout import spatial
+from tests.builders import image, model, names, run
+
+TOKENS = "r = Reshape(x, s) t = Transpose<perm = [0, 2, 1]>(r)"
+
+# What a graph does to x (N, 3, 6, 8) up to the feature map `map`, with `s` and `z` to reshape to; and its layout.
+MOVES = {
+    "a row of tokens": (f"{TOKENS} map = Relu(t)", (0, 3, 48), None, "tokens"),
+    "flattened": ("t = Transpose<perm = [0, 2, 3, 1]>(x) r = Reshape(t, s) map = Relu(r)", (0, -1, 3), None, "tokens"),
+    "tokens first": ("r = Reshape(x, s) t = Transpose<perm = [2, 0, 1]>(r) map = Relu(t)", (0, 3, 48), None, "tokens"),
+    "channels first": ("r = Reshape(x, s) map = Relu(r)", (-1, 3, 48), None, "tokens"),
+    "windows": (
+        """t = Transpose<perm = [0, 2, 3, 1]>(x) r = Reshape(t, s) p = Transpose<perm = [0, 1, 3, 2, 4, 5]>(r)
+           w = Reshape(p, z) map = Relu(w)""",
+        (-1, 2, 3, 4, 2, 3), (-1, 6, 3), "windows",
+    ),
+    "a grid across windows": (
+        "r = Reshape(x, s) p = Transpose<perm = [0, 3, 5, 2, 4, 1]>(r) w = Reshape(p, z) map = Relu(w)",
+        (-1, 3, 2, 3, 4, 2), (-1, 6, 8, 3), "windows",
+    ),
+    "windows in one row": (
+        "r = Reshape(x, s) p = Transpose<perm = [0, 2, 4, 3, 5, 1]>(r) w = Reshape(p, z) map = Relu(w)",
+        (-1, 3, 2, 3, 4, 2), (0, 48, 3), "windows",
+    ),
+    "blocks by Gather": (
+        """g = Gather<axis = 2>(x, rows) h = Gather<axis = 4>(g, columns) p = Transpose<perm = [0, 1, 2, 4, 3, 5]>(h)
+           r = Reshape(p, s) t = Transpose<perm = [0, 2, 3, 1]>(r) map = Relu(t)""",
+        (0, 3, 4, -1), None, "windows",
+    ),
+    "width before height": ("t = Transpose<perm = [0, 3, 2, 1]>(x) map = Relu(t)", None, None, "NHWC"),
+    "a token before": (f"{TOKENS} c = Concat<axis = 1>(one, t) map = Relu(c)", (2, 3, 48), None, "tokens"),
+    "tokens on both sides": (
+        f"{TOKENS} a = Concat<axis = 1>(one, two, t) b = Concat<axis = 1>(a, one) map = Relu(b)",
+        (2, 3, 48), None, "tokens",
+    ),
+    "a token cut off again": (
+        f"{TOKENS} c = Concat<axis = 1>(one, t) e = Relu(c) u, v = Split<axis = 1>(e, parts) map = Mul(v, v)",
+        (2, 3, 48), None, "tokens",
+    ),
+    "rolled and back": (
+        """a = Slice(x, b2, end, ax) b = Slice(x, b0, b2, ax) c = Concat<axis = 2>(a, b) d = Relu(c)
+           e = Slice(d, b4, end, ax) f = Slice(d, b0, b4, ax) g = Concat<axis = 2>(e, f) map = Mul(g, g)""",
+        None, None, "NCHW",
+    ),
+}  # fmt: skip
+SQUARED = ("a token cut off again", "rolled and back")
+OTHERS = {"a token before": (1, 0), "tokens on both sides": (3, 1)}
+
+
+def graph(text: str, batch: object = "N", **weights: np.ndarray | None) -> onnx.ModelProto:
+    """A graph from x to `map` that goes on in a way which uses every place."""
+    weights |= {
+        "one": np.full((2, 1, 3), -1.0), "two": np.full((2, 2, 3), 9.0), "parts": np.int64([1, 48]),
+        "b0": np.int64([0]), "b2": np.int64([2]), "b4": np.int64([4]), "end": np.int64([2**62]), "ax": np.int64([2]),
+        "rows": np.arange(2)[:, None] + 2 * np.arange(3), "columns": np.arange(2)[:, None] + 2 * np.arange(4),
+    }  # fmt: skip
+    whole = f"net (float[{batch}, 3, 6, 8] x) => (float[A, B] y) {{ {text} flat = Flatten(map) y = Tanh(flat) }}"
+    return model(whole, **{k: v for k, v in weights.items() if v is not None and (f"{k})" in text or f"{k}," in text)})
+
+
+def value(proto: onnx.ModelProto, name: str, x: np.ndarray) -> np.ndarray:
+    """What a tensor inside the model holds."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(proto)
+    shown.graph.output.append(onnx.ValueInfoProto(name=name))
+    return run(shown, {"x": x}, [name])[name]
+
+
+@pytest.mark.parametrize("kind", MOVES)
+def test_what_the_graph_moved_comes_back_as_the_picture(kind):
+    text, s, z, layout = MOVES[kind]
+    fixed = kind in OTHERS or kind == "a token cut off again"
+    proto = graph(text, 2 if fixed else "N", s=None if s is None else np.int64(s), z=None if z is None else np.int64(z))
+    x = image(2, (3, 6, 8))
+    layer = onnxcam.inspect(proto).layer("map")
+    assert (layer.grid, layer.layout) == ((6, 8), layout)
+    assert (layer.prefix, layer.fold.suffix if layer.fold else 0) == OTHERS.get(kind, (0, 0))
+    found = spatial(value(proto, "map", x), layer)
+    expected = np.maximum(x, 0) ** (2 if kind in SQUARED else 1)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_map_that_is_rolled_is_none():
+    text, *_ = MOVES["rolled and back"]
+    assert "d" not in names(onnxcam.inspect(graph(text)).layers)
+
+
+def test_patches_are_places_and_what_is_in_them_is_channels():
+    text = """r = Reshape(x, s) t = Transpose<perm = [0, 2, 4, 3, 5, 1]>(r) p = Reshape(t, z) q = Relu(p)
+              m = MatMul(q, pick) map = Relu(m)"""
+    pick = np.eye(12)[:, 3:6]  # what stands in the upper right of each patch
+    proto = graph(text, s=np.int64([-1, 3, 3, 2, 4, 2]), z=np.int64([-1, 12, 12]), pick=pick)
+    x, found = image(2, (3, 6, 8)), onnxcam.inspect(proto)
+    np.testing.assert_array_equal(
+        spatial(value(proto, "map", x), found.layer("map")), np.maximum(x[:, :, ::2, 1::2], 0)
+    )
+    patches = spatial(value(proto, "q", x), found.layer("q"))
+    np.testing.assert_array_equal(patches[:, 3:6], np.maximum(x[:, :, ::2, 1::2], 0))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_order_of_reshapes_and_transposes_comes_back(seed):
+    """Axes are split, turned and merged at random; where a feature map is seen, it is the picture."""
+    rng = np.random.default_rng(seed)
+    sizes, text, weights, at = [2, 3, 6, 8], "", {}, "x"
+    for step in range(6):
+        kind = rng.choice(["split", "turn", "merge"])
+        a = int(rng.integers(len(sizes)))
+        if kind == "split" and sizes[a] % 2 == 0 and sizes[a] > 2:
+            sizes[a : a + 1] = [sizes[a] // 2, 2] if rng.random() < 0.5 else [2, sizes[a] // 2]
+        elif kind == "merge" and a + 1 < len(sizes) > 3:
+            sizes[a : a + 2] = [sizes[a] * sizes[a + 1]]
+        else:
+            perm = [int(p) for p in rng.permutation(len(sizes))]
+            sizes = [sizes[p] for p in perm]
+            text += f" t{step} = Transpose<perm = {perm}>({at})"
+            at = f"t{step}"
+            continue
+        weights[f"w{step}"] = np.int64(sizes)
+        text += f" r{step} = Reshape({at}, w{step})"
+        at = f"r{step}"
+    proto = graph(f"{text} map = Relu({at})", 2, **weights)
+    found = [x for x in onnxcam.inspect(proto).layers if x.name == "map"]
+    x = image(2, (3, 6, 8))
+    for layer in found:
+        np.testing.assert_array_equal(spatial(value(proto, "map", x), layer), np.maximum(x, 0))
+    whole = [i for i in range(len(sizes)) if sizes[i] == 3]
+    assert found or len(whole) != 1 or seed not in SEEN, "the channels have an axis of their own, and no map is seen"
+
+
+SEEN = (0,)
+
+
+def test_values_of_a_graph_are_folded_like_arrays():
+    """The same function writes the nodes of an in-graph heat map: what they compute is what numpy computes."""
+    text = f"{TOKENS} c = Concat<axis = 1>(one, t) map = Relu(c)"
+    proto = graph(text, 2, s=np.int64([2, 3, 48]))
+    extended = onnxcam.convert(proto, layers="map", method="gradcam", emit=("heatmap", "activation", "gradient"))
+    x = image(2, (3, 6, 8))
+    outputs = run(extended, {"x": x})
+    layer = onnxcam.inspect(proto).layer("map")
+    a, g = (spatial(outputs[f"cam/{what}/map"], layer) for what in ("activation", "gradient"))
+    raw = np.maximum((g.mean((2, 3), keepdims=True) * a).sum(1), 0)
+    low, high = raw.min((1, 2), keepdims=True), raw.max((1, 2), keepdims=True)
+    np.testing.assert_allclose(outputs["cam/heatmap"], (raw - low) / (high - low), atol=1e-5)
+
+
+def test_a_sequence_of_unknown_length_is_a_square_or_an_error():
+    proto = model(
+        """net (float[N, 3, H, W] x) => (float[N, 2] y) {
+             c = Conv<kernel_shape = [2, 2], strides = [2, 2]>(x, W0) r = Reshape(c, s) t = Transpose<perm = [0, 2, 1]>(r)
+             map = Relu(t) m = ReduceMean<axes = [1], keepdims = 0>(map) y = MatMul(m, W1)
+           }""",
+        W0=np.ones((4, 3, 2, 2)), W1=np.ones((4, 2)), s=np.int64([0, 4, -1]),
+    )  # fmt: skip
+    (layer, *_) = onnxcam.inspect(proto).layers
+    assert (layer.name, layer.layout) == ("map", "tokens")
+    for size in (6, 8):
+        x = image(2, (3, size, size))
+        place = spatial(value(proto, "map", x), layer)
+        half = size // 2
+        np.testing.assert_allclose(
+            place, np.maximum(x.reshape(2, 3, half, 2, half, 2).sum((1, 3, 5)), 0)[:, None].repeat(4, 1), rtol=1e-4, atol=1e-5
+        )
+    with pytest.raises(InputError, match="sequence of 12 places"):
+        spatial(value(proto, "map", image(2, (3, 6, 8))), layer)
+
+
+def test_layers_say_where_other_tokens_come_from():
+    text = f"{TOKENS} a = Concat<axis = 1>(one, two, t) map = Relu(a)"
+    layer: Layer = onnxcam.inspect(graph(text, 2, s=np.int64([2, 3, 48]))).layer("map")
+    assert layer.why.startswith("the last feature map before the score, 6×8 places")
+    assert "3 before them by Concat 'a'" in layer.why
+    assert layer.why.endswith("on all ways to the score")
