@@ -11,8 +11,7 @@ from onnxcam import image
 from onnxcam.errors import InputError
 from onnxcam.geometry import Geometry
 from onnxcam.targets import Box, Character, Goal, Step
-from onnxcam.targets.boxes import BOX
-from onnxcam.targets.goal import CLASS, INDEX
+from onnxcam.targets.goal import BOX, CLASS, INDEX
 from onnxcam.targets.places import MASK, POINT
 
 Array = npt.NDArray[Any]

@@ -3,9 +3,11 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import onnx
 
+from onnxcam import files
 from onnxcam.defaults import find_labels, find_preprocess
 from onnxcam.errors import InputError
 from onnxcam.explainable import extend
@@ -14,9 +16,11 @@ from onnxcam.methods import find
 from onnxcam.model import ModelLike, write
 from onnxcam.plan import DType, Plan, Recipe, Size, default_method, plan
 from onnxcam.preprocessing import Preprocess
+from onnxcam.profiles.check import require
 from onnxcam.splitting import split
 from onnxcam.target import TOP
 from onnxcam.targets import Goal, read_targets
+from onnxcam.triton import config
 
 
 def convert(
@@ -33,6 +37,8 @@ def convert(
     size: Size = "input",
     gate: bool = False,
     tail: str | os.PathLike[str] | None = None,
+    profile: str | None = None,
+    triton: str | os.PathLike[str] | None = None,
     preprocess: str | os.PathLike[str] | Preprocess = "auto",
     labels: str | os.PathLike[str] | Sequence[str] = "auto",
     arithmetic: Arithmetic = "auto",
@@ -48,6 +54,8 @@ def convert(
     With `gate`, all of it is computed only where the input `cam/explain`, bool [1], is true (its default), and empty
     where it is not. With `tail`, a path, that file computes it, from what `output` returns beside its own outputs, and
     takes by the same names; the model that is returned is the whole in one. Without `emit`, it is what `method` needs.
+    With `profile`, a name of `onnxcam.check`, nothing is written that would not run there. `triton` is a folder for a
+    model repository, in which the model is called as `output` is.
     `arithmetic` is that of `onnxcam.vjp`.
     An explainable file is converted anew from its original. Metadata (`cam.*`) says how it was made, with class names
     and preprocessing.
@@ -64,8 +72,17 @@ def convert(
         raise InputError(
             "A tail of its own needs an output for the model itself, and no gate: run it where it is wanted."
         )
+    if triton is not None and (tail is not None or output is None):
+        raise InputError("A model repository needs an output, whose name the model gets, and one file: no tail.")
     extended = extend(chosen, recipe)
     _describe(extended, find_labels(labels, chosen), find_preprocess(preprocess, chosen)[0])
+    if profile is not None:
+        require(extended, profile, chosen.source.proto)
+    if triton is not None and output is not None:
+        name = Path(output).stem
+        text = config(extended, name)
+        write(extended, Path(triton) / name / "1" / "model.onnx", chosen.source)
+        files.write(Path(triton) / name / "config.pbtxt", text.encode())
     if output is not None and tail is None:
         write(extended, output, chosen.source)
     if output is not None and tail is not None:

@@ -1,10 +1,12 @@
 """Which scalar is explained: the gradient of a score's elements, written into the graph.
 
 Only float arithmetic: no ArgMax, OneHot, Equal or Where, which several providers lack or run on the CPU. The largest
-score is found as in a max pool, the one-hot row is 1 − step(|class − target|).
+score is found as in a max pool, the one-hot row is 1 − step(|class − target|). The trap: a runtime may compute in
+bfloat16 of its own accord, as OpenVINO does, and there 285 is 284. So a class is written with two digits, base 256.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
 
 TOP = -1  # the target that means: the class with the largest score
+_BASE = 256  # whole numbers up to it are exact in bfloat16
 
 
 def one_hot(score: Value, target: Value) -> Value:
@@ -33,24 +36,24 @@ def one_hot(score: Value, target: Value) -> Value:
 
 def picked(score: Value, target: Value) -> tuple[Value, list[Value]]:
     """The class of each sample that `target` means, int64 [N, 1], and its seed as `one_hot` makes it."""
-    sums, index = _by_class(score)
-    axis = 1 if score.rank > 1 else 0
+    sums, axis = _sums(score), 1 if score.rank > 1 else 0
     below = step(op.ReduceMax(sums, axes=[axis], keepdims=1) - sums)
-    top = op.ReduceMin(below * float(_classes(score)) + index, axes=[axis], keepdims=1)
-    wanted = op.Cast(target, to=onnx.TensorProto.FLOAT)
-    if score.rank > 1:
-        wanted = op.Unsqueeze(wanted, axes=list(range(1, score.rank)))
-    automatic = step(-wanted)
-    chosen = automatic * top + (1 - automatic) * wanted
-    classes = chosen if score.rank > 1 else op.Unsqueeze(chosen, axes=[0])
+    wanted = op.Unsqueeze(target, axes=list(range(1, score.rank))) if score.rank > 1 else target
+    automatic = step(-_float(wanted))
+    chosen = []
+    for digit, given in zip(_digits(score), _split(score, wanted), strict=True):
+        top = op.ReduceMin(below * float(_BASE) + digit, axes=[axis], keepdims=1)
+        below = below + step(op.Abs(digit - top))
+        chosen.append(automatic * top + (1 - automatic) * given)
+    classes = _joined([op.Unsqueeze(x, axes=[0]) if score.rank == 1 else x for x in chosen])
     if score.rank > 2:
-        classes = op.Squeeze(chosen, axes=list(range(2, score.rank)))
-    return op.Cast(classes, to=onnx.TensorProto.INT64), [_row(score, chosen)]
+        classes = op.Squeeze(classes, axes=list(range(2, score.rank)))
+    return classes, [_row(score, chosen)]
 
 
 def best(score: Value, count: int) -> tuple[Value, list[Value]]:
     """The classes with the largest scores, best first, int64 [N, count], and a seed for each as `one_hot` makes it."""
-    sums, _ = _by_class(score)
+    sums = _sums(score)
     flat = op.Squeeze(sums, axes=list(range(2, score.rank))) if score.rank > 2 else sums
     if score.rank == 1:
         flat = op.Unsqueeze(flat, axes=[0])
@@ -58,10 +61,8 @@ def best(score: Value, count: int) -> tuple[Value, list[Value]]:
     _, classes = flat.tape.emit("TopK", [flat], {"K": size, "axis": 1}, 2)
     seeds = []
     for column in split(classes, 1, [1] * count) if count > 1 else [classes]:
-        chosen = op.Cast(column, to=onnx.TensorProto.FLOAT)
-        if score.rank > 2:
-            chosen = op.Unsqueeze(chosen, axes=list(range(2, score.rank)))
-        seeds.append(_row(score, chosen if score.rank > 1 else op.Squeeze(chosen, axes=[0])))
+        chosen = op.Unsqueeze(column, axes=list(range(2, score.rank))) if score.rank > 2 else column
+        seeds.append(_row(score, _split(score, chosen if score.rank > 1 else op.Squeeze(chosen, axes=[0]))))
     return classes, seeds
 
 
@@ -74,20 +75,40 @@ def _classes(score: Value) -> int:
     return classes
 
 
-def _by_class(score: Value) -> tuple[Value, Value]:
-    """Sums of each class in float32, with further axes of length 1, and the numbers of the classes to compare with."""
-    extra = [1] * (score.rank - 2)
-    index = score.tape.constant(np.arange(_classes(score)).reshape(-1, *extra), onnx.TensorProto.FLOAT)
+def _sums(score: Value) -> Value:
+    """Sums of each class in float32, with further axes of length 1."""
     values = _float(score)
-    return (op.ReduceSum(values, axes=list(range(2, score.rank)), keepdims=1) if extra else values), index
+    return op.ReduceSum(values, axes=list(range(2, score.rank)), keepdims=1) if score.rank > 2 else values
 
 
-def _row(score: Value, chosen: Value) -> Value:
-    """The seed of the class that float `chosen` names: (N, 1, …), or [1] for a score without a batch."""
-    _, index = _by_class(score)
-    row = 1 - step(op.Abs(index - chosen))
+def _digits(score: Value) -> list[Value]:
+    """The numbers of the classes, to compare with: float digits, the highest first."""
+    numbers = np.arange(_classes(score)).reshape(-1, *[1] * (score.rank - 2))
+    parts = [numbers] if _classes(score) <= _BASE else [numbers // _BASE, numbers % _BASE]
+    return [score.tape.constant(part, onnx.TensorProto.FLOAT) for part in parts]
+
+
+def _split(score: Value, chosen: Value) -> list[Value]:
+    """The digits of int64 classes."""
+    if _classes(score) <= _BASE:
+        return [_float(chosen)]
+    high = chosen / _BASE
+    return [_float(high), _float(chosen - high * _BASE)]
+
+
+def _joined(digits: Sequence[Value]) -> Value:
+    """The int64 class of its digits."""
+    whole = [op.Cast(digit, to=onnx.TensorProto.INT64) for digit in digits]
+    return whole[0] if len(whole) == 1 else whole[0] * _BASE + whole[1]
+
+
+def _row(score: Value, chosen: Sequence[Value]) -> Value:
+    """The seed of the class with the digits `chosen`: (N, 1, …), or [1] for a score without a batch."""
+    digits = zip(_digits(score), chosen, strict=True)
+    rows = [1 - step(op.Abs(digit - each)) for digit, each in digits]
+    row = rows[0] if len(rows) == 1 else rows[0] * rows[1]
     if score.rank == 2 and score.dtype == onnx.TensorProto.FLOAT and score.tape.graph.opsets[""] >= 12:
-        place = op.Cast(op.Squeeze(chosen, axes=[1]), to=onnx.TensorProto.INT64)
+        place = op.Squeeze(_joined(chosen), axes=[1])
         score.tape.hot[row.name] = op.Max(place, 0)  # scores that are not numbers have no place
     seed = row if score.rank < 3 else row + score.tape.constant(0, onnx.TensorProto.FLOAT) * _float(score)
     return op.Cast(seed, to=score.dtype) if score.dtype != onnx.TensorProto.FLOAT else seed

@@ -10,7 +10,7 @@ import onnxcam
 from onnxcam import Explainer
 from onnxcam.errors import InputError, ModelError, OnnxcamError
 from onnxcam.methods import METHODS
-from tests.builders import DEMO, SHAPE, Net, assert_extends, image, model, names, pipeline, retyped, run
+from tests.builders import DEMO, NEWEST, SHAPE, Net, assert_extends, image, model, names, pipeline, retyped, run
 
 IN_GRAPH = [m.name for m in METHODS.values() if m.graph]
 FORMS = [(name, {}) for name in IN_GRAPH] + [("gradcam++", {"alpha": "normalised"})]
@@ -261,3 +261,19 @@ def test_a_tail_needs_a_first_file_and_no_gate(tmp_path):
         with pytest.raises(InputError, match="tail"):
             onnxcam.convert(Net().model(), tail=tmp_path / "t.onnx", **given)
     assert not list(tmp_path.iterdir())
+
+
+# ----- where it will run -----
+def test_a_profile_that_the_file_keeps_or_breaks(tmp_path):
+    onnxcam.convert(Net().model(), tmp_path / "ok.onnx", emit=["heatmap"], profile="cpu")
+    assert (tmp_path / "ok.onnx").exists()
+    with pytest.raises(ModelError, match="does not run in 'tract'"):
+        onnxcam.convert(Net().model(opset=NEWEST), tmp_path / "no.onnx", emit=["heatmap"], profile="tract")
+    assert not (tmp_path / "no.onnx").exists()
+
+
+def test_a_model_repository(tmp_path):
+    onnxcam.convert(Net().model(), tmp_path / "net.onnx", emit=["heatmap"], triton=tmp_path / "repository")
+    folder = tmp_path / "repository" / "net"
+    assert (folder / "1" / "model.onnx").read_bytes() == (tmp_path / "net.onnx").read_bytes()
+    assert 'name: "cam/heatmap"' in (folder / "config.pbtxt").read_text()

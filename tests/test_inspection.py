@@ -35,7 +35,7 @@ def test_the_demo_model():
     assert (picture.channels, picture.size) == (3, (224, 224))
     assert (found.missing, found.opset) == ((), 17)
     assert found.labels[285] == "Egyptian cat"
-    assert found.preprocess["mean"] == [127, 127, 127]
+    assert found.preprocess.mean == (127, 127, 127)
     graph = onnx.load(DEMO, load_external_data=False).graph
     order = {n.output[0]: i for i, n in enumerate(graph.node)}
     positions = [order[layer.tensor] for layer in found.layers]
@@ -93,7 +93,7 @@ SPACES = {
         "c = Conv(x, W) t = Transpose<perm = [0, 3, 1, 2]>(c) map = Relu(t)",
         {"W": np.ones((4, 3, 1, 1))},
         2,
-        (5, 6),
+        (6, 5),
     ),
 }
 
@@ -315,9 +315,9 @@ def test_our_own_names_go_first():
 
 def test_preprocessing_is_as_the_file_has_it():
     proto = Net().model()
-    assert onnxcam.inspect(proto).preprocess is None
+    assert onnxcam.inspect(proto).preprocess.source == "preset 'imagenet', a guess"
     proto.metadata_props.add(key="cam.preprocess", value='{"mean": [1, 2, 3]}')
-    assert onnxcam.inspect(proto).preprocess == {"mean": [1, 2, 3]}
+    assert onnxcam.inspect(proto).preprocess.mean == (1, 2, 3)
     proto.metadata_props[0].value = "{mean"
     with pytest.raises(ModelError, match=r"'cam\.preprocess' is not JSON"):
         onnxcam.inspect(proto)
@@ -339,8 +339,12 @@ def test_json_is_all_of_it(tmp_path):
         found = json.loads(text)
         (row,) = found["layers"]
         assert (row.pop("shape"), row.pop("grid")) == (["N", 4, 6, 5], [6, 5])
+        assert row.pop("why") == "the last feature map before the score, 6×5 places, on all ways to the score"
+        assert (row.pop("tokens"), row.pop("prefix"), row.pop("fold"), row.pop("note")) == (None, 0, None, "")
         assert row == {"name": "map", "tensor": "map", "op": "Relu", "channel_axis": 1, "layout": "NCHW"}
-        assert found["scores"] == [{"tensor": "s", "output": "y", "shape": ["N", 3], "activation": "softmax"}]
+        (score,) = found["scores"]
+        assert (score.pop("kind"), score.pop("axis"), score.pop("boxes")) == ("classes", 1, None)
+        assert score == {"tensor": "s", "output": "y", "shape": ["N", 3], "activation": "softmax"}
         assert found["inputs"] == [{"name": "x", "shape": ["N", 3, 6, 5], "dtype": "float32", "layout": "NCHW"}]
         assert (found["missing"], found["preprocess"], found["labels"]) == ([], None, ["a", "b", "größe"])
 

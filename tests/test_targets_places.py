@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from onnxcam.errors import InputError
-from onnxcam.targets.places import Masked, Point, Region
+from onnxcam.targets.places import Masked, Point, Rectangle, Region
 from onnxcam.targets.sequences import Character, Step
 from tests.targeted import asked, plain, slope
 
@@ -39,7 +39,13 @@ def coarse(z, given):
     return masked(z, given, cv2.resize(FINE, (6, 5), interpolation=cv2.INTER_LINEAR))
 
 
+def inside(z, given):
+    mask = np.outer([0, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0])  # middles at x = 5, 15, …, 55 and y = 4, 12, …, 36
+    return masked(z, given, mask)
+
+
 ROWS = {
+    "rectangle": (lambda c: Rectangle(15.5, 10, 45.5, 21, c), inside),
     "predicted": (lambda c: Region(c), predicted),
     "peak": (lambda c: Region(c, "peak"), peak),
     "mask": (lambda c: Masked(MASK, c), masked),
@@ -167,7 +173,7 @@ def test_one_step(cls):
     ("goal", "y", "said"),
     [
         (Region(), Z[:, :, 0, 0], "one row of classes a sample and no places"),
-        (Point(1, 1), Z[:, :, 0], "two axes of places"),
+        (Point(1, 1), Z[:, :, 0], "needs two axes of places"),
         (Masked(MASK), Z[:, :, 0], "The mask has 2 axes, 'y' has places along 1"),
         (Step(0), Z, "need scores \\(N, steps, classes\\)"),
         (Character(0), Z[:, :, 0, 0], "need scores \\(N, steps, classes\\)"),

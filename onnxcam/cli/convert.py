@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 )
 @click.option("--gate", is_flag=True, help="Compute it only where the input cam/explain is true.")
 @click.option(
+    "--split", "tail", metavar="FILE", help="A second file for what explains, run on what the first one returns."
+)
+@click.option("--for", "profile", metavar="PROFILE", help="Where it has to run, see `onnxcam check --help`.")
+@click.option("--triton", metavar="DIR", help="Also a model repository for Triton Inference Server.")
+@click.option(
     "--preprocess", metavar="NAME|FILE", default="auto", help="Written into the file: a preset, or a JSON file."
 )
 @click.option("--labels", metavar="FILE", default="auto", help="Class names, one a line, written into the file.")

@@ -26,15 +26,16 @@ def inspect(model: str, score: str, as_json: bool) -> None:
 
 
 def _print(found: Inspection) -> None:
-    marked = ("feature maps", "none with a spatial extent")
+    marked: tuple[str, str | list[str]] = ("feature maps", "none with a spatial extent")
     if found.layers:
         marks = ["*", *[""] * (len(found.layers) - 1)]
         rows = [
-            [mark, x.name, x.op, shell.shape(x.shape), x.layout, shell.grid(x.grid)]
+            [mark, x.name, x.op, shell.shape(x.shape), x.layout, shell.grid(x.grid) + _others(x.prefix)]
             for mark, x in zip(marks, found.layers, strict=True)
         ]
         shell.print_table(["", "feature map", "operator", "shape", "layout", "grid"], rows)
-        marked = ("*", "what `onnxcam explain` takes without --layer")
+        first = found.layers[0]
+        marked = ("*", ["what `onnxcam explain` takes without --layer", *filter(None, (first.why, first.note))])
     shell.print_facts(
         [
             marked,
@@ -47,6 +48,10 @@ def _print(found: Inspection) -> None:
             ("made by", f"{found.producer or 'unknown'}, opset {found.opset}"),
         ]
     )
+
+
+def _others(prefix: int) -> str:
+    return f" after {prefix}" if prefix else ""
 
 
 def _before(activation: str | None) -> str:

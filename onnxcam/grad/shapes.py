@@ -23,14 +23,16 @@ def shape_of(x: Value) -> Value:
 
 def sizes(x: Value, axes: Sequence[int]) -> Value:
     """The sizes of some axes of `x`, int64 [len(axes)]."""
-    dims = [x.shape[a] for a in axes]
-    if all(isinstance(d, int) for d in dims):
+    if (dims := static(x, axes)) is not None:
         return x.tape.constant(dims, INT64)
-    return op.Gather(op.Shape(x), x.tape.constant([a % x.rank for a in axes], INT64))
+    from_start = [a if a >= 0 else a % x.rank for a in axes]
+    return op.Gather(op.Shape(x), x.tape.constant(from_start, INT64))
 
 
 def static(x: Value, axes: Sequence[int]) -> list[int] | None:
     """The sizes of some axes where all are known, else None."""
+    if x.type.shape is None:
+        return None
     dims = [x.shape[a] for a in axes]
     known = [d for d in dims if isinstance(d, int)]
     return known if len(known) == len(dims) else None
@@ -134,7 +136,8 @@ def reshape(v: Value, dims: "Sequence[int | Value]") -> Value:
     known = [None if p.constant is None else int(p.constant[0]) for p in parts]
     if None not in known:
         return op.Reshape(v, v.tape.constant(np.array(known), INT64))
-    result = op.Reshape(v, op.Concat(*parts, axis=0))
+    exact = -1 not in known and v.tape.graph.opsets[""] >= 14
+    result = op.Reshape(v, op.Concat(*parts, axis=0), allowzero=1 if exact else None)
     shape = tuple(k if k is not None and k >= 0 else f"{result.name}:{i}" for i, k in enumerate(known))
     return v.tape.retype(result, Type(v.dtype, shape))
 

@@ -18,6 +18,7 @@ from onnxcam.grad.quantized import dequantized
 from onnxcam.grad.reverse import missing
 from onnxcam.grad.tensor import Tape
 from onnxcam.inspection import contractions, movement  # noqa: F401 - they fill the table of `follow`
+from onnxcam.inspection.detection import with_levels
 from onnxcam.inspection.follow import channel_axes, follow
 from onnxcam.inspection.inputs import read_input
 from onnxcam.inspection.layers import find_layers, image_sources
@@ -109,6 +110,7 @@ def look(source: Source, forward: Forward, score: str = "auto", told: Mapping[st
     layers: tuple[Layer, ...] = ()
     for candidate in scores:
         layers = find_layers(forward, traces, inputs, candidate.tensor)
+        layers = with_levels(forward, candidate, layers)
         if layers:
             scores = (candidate, *(s for s in scores if s is not candidate))
             break

@@ -5,18 +5,20 @@ columns of one output (YOLO). What cannot be told is left open rather than guess
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
 
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Shape
-from onnxcam.inspection.parts import Boxes, Layout, Score
+from onnxcam.inspection.parts import Boxes, Layer, Layout, Score
 from onnxcam.inspection.walk import ancestors, plain
 
 _ENDINGS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 _CARRIES = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _CHOOSES = frozenset({"NonMaxSuppression", "TopK"})
+SMALL = 4096  # elements of a factor or a bias
 _COCO_OF_DETR = 92  # 91 numbers of COCO and one for no object
 
 
@@ -164,6 +166,21 @@ def _shape(forward: Forward, name: str) -> Shape:
 
 
 # ----- the feature maps behind the boxes -----
+def with_levels(forward: Forward, score: Score, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """The feature maps of a detector's boxes first; they have channels second, since convolutions read them."""
+    levels = score.boxes.levels if score.boxes else ()
+    known = {layer.tensor: layer for layer in layers}
+    producers = forward.producers()
+    repeated = Counter(node.name for node in forward.nodes)
+    found = []
+    for tensor in levels:
+        node = producers[tensor]
+        name = node.name if node.name and repeated[node.name] == 1 else tensor
+        why = "the convolutions that make the boxes' scores read it"
+        found.append(known.get(tensor) or Layer(name, tensor, node.op, forward.type(tensor).shape or (), 1, why=why))
+    return (*found, *(layer for layer in layers if layer.tensor not in levels))
+
+
 _TOWER = frozenset({
     "Add", "BatchNormalization", "Clip", "Div", "HardSigmoid", "HardSwish", "InstanceNormalization", "LeakyRelu", "Mul",
     "PRelu", "Relu", "Reshape", "Sigmoid", "Softplus", "Tanh", "Mish",
@@ -171,24 +188,31 @@ _TOWER = frozenset({
 
 
 def _levels(forward: Forward, score: str) -> list[str]:
-    """What the convolutions that make the score read: behind their towers, where other branches begin as well."""
+    """What the convolutions that make the score read, or what regions for it are cut from.
+
+    Behind their towers: where other branches begin as well.
+    """
     producers, readers = forward.producers(), forward.consumers()
     waiting, seen, found = [score], {score}, dict[str, None]()
     while waiting:
         node = producers.get(waiting.pop())
-        if node is None or node.op == "Shape":
+        if node is None:
             continue
-        if plain(node) == "Conv":
-            found |= dict.fromkeys(_behind(producers, readers, node))
+        if plain(node) == "Conv" or node.op == "RoiAlign":
+            found |= dict.fromkeys(
+                node.inputs[:1] if node.op == "RoiAlign" else _behind(forward, producers, readers, node)
+            )
             continue
         for name in node.inputs:
-            if name and name not in seen:
+            if name not in seen and _is_float(forward, name):
                 seen.add(name)
                 waiting.append(name)
     return list(found)
 
 
-def _behind(producers: Mapping[str, Node], readers: Mapping[str, list[Node]], head: Node) -> list[str]:
+def _behind(
+    forward: Forward, producers: Mapping[str, Node], readers: Mapping[str, list[Node]], head: Node
+) -> list[str]:
     """The map that a tower of convolutions stands on: read by two of them; where there is none, the tower's last."""
     name = last = head.inputs[0]
     while True:
@@ -196,18 +220,19 @@ def _behind(producers: Mapping[str, Node], readers: Mapping[str, list[Node]], he
             return [name]
         node = producers.get(name)
         while node is not None and node.op in _TOWER:
-            node = _maker(producers, node)
+            node = _maker(forward, producers, node)
         if node is None or plain(node) != "Conv":
             return [last] if producers.get(last) is not None and producers[last].op in _TOWER else []
         name = node.inputs[0]
 
 
-def _maker(producers: Mapping[str, Node], node: Node) -> Node | None:
+def _maker(forward: Forward, producers: Mapping[str, Node], node: Node) -> Node | None:
     """What makes the input of a step of a tower: the one input, or the one that x · sigmoid(x) is of."""
-    made = [producers[i] for i in node.inputs if i in producers]
+    if node.op not in ("Add", "Div", "Mul"):
+        return producers.get(node.inputs[0])
+    made = [producers[i] for i in node.inputs if i in producers and forward.constant(i, SMALL) is None]
     if len(made) == 2 and made[1].op in _TOWER and made[1].inputs[:1] == node.inputs[:1]:
         return made[0]
     if len(made) == 2 and made[0].op in _TOWER and made[0].inputs[:1] == node.inputs[1:2]:
         return made[1]
-    moving = [m for m in made if m.op != "Constant"]
-    return moving[0] if len(moving) == 1 else None
+    return made[0] if len(made) == 1 else None

@@ -8,7 +8,7 @@ from typing import Literal
 
 from onnxcam.grad.infer import Dim, Shape
 from onnxcam.inspection.parts import Fold
-from onnxcam.inspection.roles import Axis, Batch, Channel, Place, Roles, Tokens, filled, places
+from onnxcam.inspection.roles import Axis, Batch, Channel, Part, Place, Roles, Tokens, filled, places
 
 
 @dataclass(frozen=True)
@@ -30,28 +30,24 @@ def form(roles: Roles, shape: Shape, rank: int) -> Form | None:
     if len(channels) != 1 or any(isinstance(p, Batch) for p in axes[channels[0]]):
         return None
     channel = channels[0]
-    if not _whole([p for i, axis in enumerate(axes) if i != channel for p in places(axis)]):
+    rows = [p for i, axis in enumerate(axes) if i != channel for p in places(axis)]
+    if not rows or not _whole(rows, places(axes[channel])):
         return None
-    plain = _plain(axes, shape, channel)
+    plain = _plain(axes, shape, channel) if len(axes) == 2 + rank else None
     return plain if plain is not None else _folded(axes, shape, channel, rank)
 
 
-def _whole(rows: Sequence[Place]) -> bool:
-    """Whether there are places, each axis of the picture has all of its places, once, from its beginning on."""
-    for own in _by_axis(rows).values():
+def _whole(rows: Sequence[Place], within: Sequence[Place]) -> bool:
+    """Whether all places of each axis of the picture are there once; `within` are those that channels stand for."""
+    for axis in {p.axis for p in rows}:
+        own = sorted((p for p in rows if p.axis == axis), key=lambda p: -p.stride)
         if any(p.rolled for p in own) or (len(own) > 1 and not all(isinstance(p.size, int) for p in own)):
             return False
         if any(a.stride != b.stride * int(b.size) for a, b in pairwise(own)):
             return False
-    return bool(rows)
-
-
-def _by_axis(rows: Sequence[Place]) -> dict[int, list[Place]]:
-    """The places along each axis of the picture, outermost first."""
-    return {
-        axis: sorted((p for p in rows if p.axis == axis), key=lambda p: -p.stride)
-        for axis in sorted({p.axis for p in rows})
-    }
+        if any(p.axis == axis and p.stride >= own[-1].stride for p in within):
+            return False
+    return True
 
 
 def _plain(axes: Sequence[Axis], shape: Shape, channel: int) -> Form | None:
@@ -61,7 +57,7 @@ def _plain(axes: Sequence[Axis], shape: Shape, channel: int) -> Form | None:
     if channel == 0 or any(len(a) > 1 or any(not isinstance(p, Place) for p in a) for a in rows) or places(axes[0]):
         return None
     order = [p.axis for axis in rows for p in places(axis)]
-    return Form(channel, tuple(shape[i] for i in space)) if order == sorted(order) else None
+    return Form(channel, tuple(shape[i] for i in space)) if order == sorted(set(order)) else None
 
 
 def _folded(axes: Sequence[Axis], shape: Shape, channel: int, rank: int) -> Form | None:
@@ -69,30 +65,27 @@ def _folded(axes: Sequence[Axis], shape: Shape, channel: int, rank: int) -> Form
     rows = [(i, p) for i, axis in enumerate(axes) for p in axis if isinstance(p, Tokens)]
     if len(rows) > 1 or any(len(axes[i]) > 1 for i, _ in rows):
         return None
-    at, row = rows[0] if rows else (channel, None)
-    split: list[int] = []
-    samples: list[int] = []
-    found: list[tuple[Place, int]] = []
+    at, row = rows[0] if rows else (-1, None)
+    pieces: list[tuple[int, Part]] = []
     for i, axis in enumerate(axes):
-        if i == channel:
-            split.append(_size(shape[i]))
-            continue
-        parts = row.places if row is not None and i == at else axis
-        samples += [len(split) + n for n, p in enumerate(parts) if isinstance(p, Batch)]
-        found += [(p, len(split) + n) for n, p in enumerate(parts) if isinstance(p, Place)]
-        split += [_size(p.size) for p in parts]
+        own = (Channel(shape[i]),) if i == channel else row.places if row is not None and i == at else axis
+        pieces += [(i, p) for p in own]
+    samples = [n for n, (_, p) in enumerate(pieces) if isinstance(p, Batch)]
     if len(samples) != 1:
         return None
-    widths = [len(row.places) if row is not None and i == at else len(axis) for i, axis in enumerate(axes)]
-    channel_at = sum(widths[:channel])
-    where = {id(p): n for p, n in found}
-    by_axis = _by_axis([p for p, _ in found])
-    grid = [_product([p.size for p in by_axis.get(a, [])]) for a in range(max(rank, *by_axis) if by_axis else rank)]
-    order = [samples[0], channel_at, *(where[id(p)] for a in sorted(by_axis) for p in by_axis[a])]
-    before, after = (row.before, row.after) if row is not None else (0, 0)
-    made = row.made if row is not None else ""
-    layout = _layout([i for i, axis in enumerate(axes) if i != channel for _ in places(axis)])
-    return Form(channel, tuple(grid), Fold(at, before, after, tuple(split), tuple(order), made, layout))
+    kept = {n: p for n, (_, p) in enumerate(pieces) if isinstance(p, Place)}
+    order = sorted(kept, key=lambda n: (kept[n].axis, -kept[n].stride))
+    channels = next(n for n, (i, _) in enumerate(pieces) if i == channel)
+    where = [pieces[n][0] for n in order]
+    fold = Fold(
+        where[0], row.before if row else 0, row.after if row else 0,
+        tuple(p.size if isinstance(p.size, int) else -1 for _, p in pieces), (samples[0], channels, *order),
+        row.made if row else "", _layout(where),
+    )  # fmt: skip
+    grid = [
+        _product([kept[n].size for n in order if kept[n].axis == a]) for a in range(max(rank, kept[order[-1]].axis + 1))
+    ]
+    return Form(channel, tuple(grid), fold)
 
 
 def _layout(where: Sequence[int]) -> Literal["tokens", "windows", ""]:
@@ -102,9 +95,6 @@ def _layout(where: Sequence[int]) -> Literal["tokens", "windows", ""]:
     return "windows" if len(where) > len(set(where)) else ""
 
 
-def _size(size: Dim) -> int:
-    return size if isinstance(size, int) else -1
-
-
 def _product(sizes: Sequence[Dim]) -> Dim:
-    return prod(d for d in sizes if isinstance(d, int)) if all(isinstance(d, int) for d in sizes) else sizes[0]
+    whole = [d for d in sizes if isinstance(d, int)]
+    return prod(whole) if len(whole) == len(sizes) else sizes[0]

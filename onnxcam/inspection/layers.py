@@ -22,7 +22,7 @@ _MOVES = frozenset({
     "Identity", "Pad", "QuantizeLinear", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 })  # fmt: skip
 _FINISHES = frozenset({
-    "BatchNormalization", "Celu", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu",
+    "BatchNormalization", "Celu", "Clip", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu",
     "Relu", "Selu", "Sigmoid", "Softplus", "Swish", "Tanh",
 })  # fmt: skip
 _ATTENTION = frozenset({"Attention", "MultiHeadAttention", "GroupQueryAttention", "Softmax"})
@@ -125,7 +125,8 @@ def _ranked(
     heard = [name for name in found if counts(graph.traces, live, name)]
     ways = Ways(graph.forward, graph.traces, live, sources, score)
     shares = {name: ways.share(name, score) for name in heard}
-    order, why = list(heard), "the last feature map before the score"
+    order = list(heard)
+    why = "the last feature map " + ("before the score" if len(heard) == len(found) else "whose places reach the score")
     if heard and shares[heard[0]] < 1:
         last = heard[0]
         gates = ways.gates(last)
@@ -133,7 +134,7 @@ def _ranked(
             (n for n in heard if n in gates and found[n].grid == found[last].grid and shares[n] > shares[last]), last
         )
         order = [first, *(n for n in heard if n != first)]
-        why = why if first == last else f"the last feature map that all ways to '{found[last].name}' lead through"
+        why = why if first == last else f"the last one that all ways to '{found[last].name}' lead through"
     ranked = [
         replace(found[n], why=_why(found[n], why if i == 0 else f"number {i + 1} from the score", shares[n]))
         for i, n in enumerate(order)

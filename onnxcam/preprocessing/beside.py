@@ -79,7 +79,7 @@ def _named(file: Path) -> tuple[Path, list[str] | None]:
     if file.suffix == ".json":
         content, _ = _json(file)
         if isinstance(content, dict):
-            return file, huggingface.labels({"id2label": content}) or _wordnet(content)
+            return file, _wordnet(content) or huggingface.labels({"id2label": content})
         return file, [str(n) for n in content] if isinstance(content, list) else None
     text = _text(file)
     return file, None if text is None else lines(text)

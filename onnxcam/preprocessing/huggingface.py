@@ -96,7 +96,9 @@ def _geometry(config: Mapping[str, object], kind: str, slot: Slot) -> tuple[dict
     if edge is not None:
         if slot.size is not None:
             return {"size": slot.size, "resize": "stretch"}, ("the file's input is fixed: photos are stretched to it",)
-        return {"resize": "proportional", "shortest_edge": edge, "longest_edge": size.get("longest_edge")}, ()
+        multiple = 16 if kind.startswith("yolos") else 1
+        edges = {"shortest_edge": edge, "longest_edge": size.get("longest_edge"), "multiple": multiple}
+        return {"resize": "proportional", **edges}, ()
     if "height" not in size:  # the longest edge only, as SAM: padded below and at the right
         side = size["longest_edge"]
         mean, _ = _values(config, kind)
@@ -131,7 +133,11 @@ def _fixed(fields: dict[str, object], slot: Slot) -> tuple[dict[str, object], No
 def _values(config: Mapping[str, object], kind: str) -> tuple[list[float], list[float]]:
     """Mean and std in 0..255: x · factor − offset, less the mean, over the std."""
     factor = _number(config, "rescale_factor", 1 / 255) if config.get("do_rescale", True) is not False else 1.0
-    offset = 1.0 if config.get("rescale_offset") is True or (kind.startswith("vivit") and config.get("offset") is True) else 0.0
+    offset = (
+        1.0
+        if config.get("rescale_offset") is True or (kind.startswith("vivit") and config.get("offset") is True)
+        else 0.0
+    )
     if config.get("do_normalize", "image_mean" in config) is not True:
         return [offset / factor], [1 / factor]
     mean, std = (_numbers(config, key) for key in ("image_mean", "image_std"))

@@ -50,7 +50,8 @@ class Preprocess:
     - "crop": resize so that the short side is `shortest_edge`, or to `resized`, or so that it covers
       `size / crop_ratio`; then the centre;
     - "letterbox": fit into `size`, with a border of `fill` (in the order of `color`), the photo at `anchor`;
-    - "proportional": the short side to `shortest_edge`, the long one at most `longest_edge`; the input's size is open.
+    - "proportional": the short side to `shortest_edge`, the long one at most `longest_edge`, both cut to a `multiple`;
+      the input's size is open.
 
     `anchor` is "centre", "top-left", or "centre-down": where a crop's margin is odd, its half is rounded down, and not
     to the even number as torchvision does.
@@ -66,6 +67,7 @@ class Preprocess:
     crop_ratio: float = 0.875
     shortest_edge: int | None = None
     longest_edge: int | None = None
+    multiple: int = 1
     resized: Size | None = None
     anchor: str = "centre"
     fill: tuple[float, ...] = (LETTERBOX_GREY,)
@@ -97,6 +99,7 @@ class Preprocess:
             "crop_ratio": (_positive((self.crop_ratio,), {1}) and self.crop_ratio <= 1, "above 0 and at most 1"),
             "shortest_edge": (_edge(self.shortest_edge) and not (open_ and self.shortest_edge is None), edge),
             "longest_edge": (_edge(self.longest_edge), edge),
+            "multiple": (_positive((self.multiple,), {1}, whole=True), edge),
             "resized": (self.resized is None or _positive(self.resized, {2}, whole=True), pair),
             "fill": (_numbers(self.fill, counts), f"a list of {channels} numbers, or of 1"),
             "source": (isinstance(self.source, str), "a text"),
@@ -106,7 +109,9 @@ class Preprocess:
         """Give the geometry for a photo of this shape, (H, W) or (H, W, 3)."""
         photo = photo_shape[0], photo_shape[1]
         if self.resize == "proportional" and self.shortest_edge is not None:
-            return geometry.stretch(photo, geometry.short_side(photo, self.shortest_edge, self.longest_edge))
+            height, width = geometry.short_side(photo, self.shortest_edge, self.longest_edge)
+            m = self.multiple
+            return geometry.stretch(photo, (max(height // m, 1) * m, max(width // m, 1) * m))
         if self.size is None:
             return geometry.stretch(photo, photo)
         if self.resize == "crop":
@@ -205,7 +210,8 @@ class Preprocess:
     def _geometry(self) -> str:
         if self.resize == "proportional":
             most = f", at most {self.longest_edge}" if self.longest_edge else ""
-            return f"short side {self.shortest_edge}{most} ({self.interpolation})"
+            whole = f", multiples of {self.multiple}" if self.multiple > 1 else ""
+            return f"short side {self.shortest_edge}{most}{whole} ({self.interpolation})"
         if self.size is None:
             return "photo's own size"
         ratio = f"{self.crop_ratio:g} of"

@@ -121,9 +121,9 @@ def _of_file(model: onnx.ModelProto, forward: Forward, where: Profile) -> Iterat
     if where.ir is not None and model.ir_version > where.ir:
         yield "", replace(about, why=f"IR version {model.ir_version} is newer than {where.ir}, the newest known there")
     for value in model.graph.input:
-        about = replace(about, tensor=value.name, why="inputs have no defaults there")
+        about = replace(about, tensor=value.name)
         if value.name in forward.initializers and model.ir_version > 3 and not where.defaults:
-            yield value.name, about
+            yield value.name, replace(about, severity="differs", why="its default is built in, nothing can be given for it")
         elif where.fixed and forward.has_type(value.name) and not forward.type(value.name).is_static:
             severity: Severity = "falls back" if where.rest else "fails"
             yield value.name, replace(about, severity=severity, why="its size is not fixed")
@@ -132,10 +132,11 @@ def _of_file(model: onnx.ModelProto, forward: Forward, where: Profile) -> Iterat
 def _of_node(node: Node, forward: Forward, where: Profile) -> Iterator[Finding]:
     """What is wrong with a node, and with those inside it."""
     function = (node.domain, node.op) in forward.functions
-    refused = None if function and where.functions else _verdict(node, forward, where)
+    opened = function and "own" in where.functions
+    refused = None if opened else _verdict(node, forward, where)
     if refused:
         yield refused
-    inner = _inside(node, forward) if not function or where.functions else ()
+    inner = _inside(node, forward) if opened or not function else ()
     for graph in inner:
         for each in graph.nodes:
             yield from _of_node(each, graph, where)
@@ -176,11 +177,13 @@ def _verdict(node: Node, forward: Forward, where: Profile, half: bool = False) -
     rest = profile(where.rest) if where.rest else None
     if rest is not None:
         below = _verdict(node, forward, rest)
-        if below is None or below.severity != "fails":
-            return replace(finding, severity="falls back", why=f"{why}: the {rest.name} provider takes it")
+        if below is None or below.severity == "falls back":
+            return replace(finding, severity="falls back", why=f"{why}: {rest.name} takes it")
+        if below.severity == "differs":
+            return replace(below, profile=where.name)
     if where.half and not half and _refusal(node, forward, where, True) is None:
         return replace(finding, severity="falls back", why=f"{why}: it is computed in float32")
-    if where.functions and not node.domain and (body := _body(node, forward)) is not None:
+    if "specified" in where.functions and not node.domain and (body := _body(node, forward)) is not None:
         inner = [found for each in body.nodes if (found := _verdict(each, body, where))]
         if not inner:
             return None

@@ -1,14 +1,17 @@
 """The limits that a line of a table sets: a few words each, true or false of one node.
 
+    across NAME          the input has the sizes of the first one, but along the axis
     absent NAME          the attribute, input or output is not given
     NAME in A B …        the attribute has one of these values
     all NAME A           so has every element of the attribute
     constant NAME …      the input, where given, is a constant
     changing NAME        the input is none
+    given NAME …         the attribute or input is given
     filled NAME          no size of the input is 0
     last NAME            the attribute is the last axis of the first input
-    least NAME N         no element of the input, where it is a constant, is less than N
-    matched NAME         the attribute is an equation without "…", each letter of one size everywhere
+    least NAME N         no element of the attribute, or of the input where it is a constant, is less than N
+    length NAME N        the input has N elements along its first axis
+    matched NAME         the attribute is an equation without "…" and with a result of an axis, each letter of one size
     outputs N            at most N outputs are used
     rank A B …           the first input has that many axes; `rank NAME A B …` for another one
     fixed NAME           the sizes of the input are known
@@ -119,6 +122,21 @@ def _one_of(use: Use, words: Sequence[str]) -> str:
     return "" if value is None or _plain(value) in allowed else f"{name}={_plain(value)}, not {' or '.join(allowed)}"
 
 
+def _across(use: Use, names: Sequence[str]) -> str:
+    one, other, axis = use.type(use.first()), use.type(names[0]), use.attributes.get("axis")
+    if one is None or other is None or one.shape is None or other.shape is None or not isinstance(axis, int):
+        return ""
+    pairs = enumerate(zip(one.shape, other.shape, strict=False))
+    wrong = any(a != b for i, (a, b) in pairs if i != axis % max(1, len(one.shape)))
+    return f"'{names[0]}' has other sizes than '{use.first()}'" if wrong else ""
+
+
+def _length(use: Use, words: Sequence[str]) -> str:
+    type_ = use.type(words[0])
+    wrong = type_ is not None and type_.shape and type_.shape[0] != int(words[1])
+    return f"'{words[0]}' has not {words[1]} elements" if wrong else ""
+
+
 def _all(use: Use, words: Sequence[str]) -> str:
     name, wanted = words
     value = use.attributes.get(name)
@@ -173,6 +191,11 @@ def _type(use: Use, words: Sequence[str]) -> str:
     return f"'{name}' is not {' or '.join(allowed)}"
 
 
+def _given(use: Use, names: Sequence[str]) -> str:
+    wrong = [n for n in names if use.attributes.get(n) is None and not use.input(n)]
+    return f"'{wrong[0]}' is not given" if wrong else ""
+
+
 def _filled(use: Use, names: Sequence[str]) -> str:
     shapes = {name: type_.shape or () for name in names if (type_ := use.type(name)) is not None}
     return next((f"'{name}' is empty" for name, shape in shapes.items() if 0 in shape), "")
@@ -187,21 +210,22 @@ def _last(use: Use, words: Sequence[str]) -> str:
 
 def _least(use: Use, words: Sequence[str]) -> str:
     name, least = words
-    value = use.constant(name)
+    given = use.attributes.get(name)
+    value = use.constant(name) if given is None else np.asarray(given)
     low = value is not None and value.size and float(np.min(value.astype(np.float64))) < float(least)
     return f"'{name}' is less than {least}" if low else ""
 
 
 def _matched(use: Use, words: Sequence[str]) -> str:
     equation = str(use.attributes.get(words[0], "")).replace(" ", "")
-    if "." in equation:
+    if "." in equation or equation.endswith("->"):
         return f"{words[0]}={equation}"
     sizes: dict[str, object] = {}
     for letters, type_ in zip(equation.partition("->")[0].split(","), use.types(), strict=False):
         shape = type_.shape if type_ is not None and type_.shape is not None else ()
         for letter, size in zip(letters, shape, strict=False):
-            if sizes.setdefault(letter, size) != size:
-                return f"{words[0]}={equation} with different sizes of '{letter}'"
+            if sizes.setdefault(letter, size) != size or letters.count(letter) > 1:
+                return f"{words[0]}={equation}: '{letter}' has two sizes, or comes twice"
     return ""
 
 
@@ -215,15 +239,18 @@ def _symmetric(use: Use, words: Sequence[str]) -> str:
 _RULES: Mapping[str, Broken] = {
     "absent": _absent,
     "in": _one_of,
+    "across": _across,
     "all": _all,
     "constant": _constant,
     "changing": _changing,
     "outputs": _outputs,
     "rank": _rank,
+    "given": _given,
     "filled": _filled,
     "fixed": _fixed,
     "last": _last,
     "least": _least,
+    "length": _length,
     "matched": _matched,
     "single": _single,
     "type": _type,

@@ -43,9 +43,9 @@ class Profile:
     """A runtime: what it has, and what becomes of a node that it lacks.
 
     `opset` and `ir` are the newest that it reads, None where it does not look. `rest` is the profile of what takes the
-    nodes that this one lacks; without it they fail. `functions`: an operator that it lacks is replaced by the body that
-    its specification has, and a model's own functions are known. `half`: what it lacks in half precision it computes in
-    float32. `defaults`: an initializer may be the default of an input. `fixed`: sizes have to be known beforehand.
+    nodes that this one lacks; without it they fail. `functions` are put in place of their calls: those that are a model's
+    "own", and the bodies that are "specified" of operators that it lacks. `half`: what it lacks in half precision it
+    computes in float32. `defaults`: an input may have one. `fixed`: sizes have to be known beforehand.
     `members` are the profiles that this one stands for; it then has no table of its own.
     """
 
@@ -57,7 +57,7 @@ class Profile:
     opset: int | None = None
     ir: int | None = None
     rest: str | None = None
-    functions: bool = False
+    functions: tuple[str, ...] = ()
     half: bool = False
     defaults: bool = True
     fixed: bool = False
@@ -75,7 +75,7 @@ def profile(name: str) -> Profile:
             key = (operator if isinstance(lines, dict) else "", op)
             rows[key] = tuple(_row(line) for line in ([text] if isinstance(text, str) else text))
     limits = {op: tuple(_limit(text) for text in texts) for op, texts in document.pop("limits", {}).items()}
-    lists = {key: tuple(document.pop(key, ())) for key in ("sources", "members")}
+    lists = {key: tuple(document.pop(key, ())) for key in ("sources", "members", "functions")}
     return Profile(name, rows=rows, limits=limits, **lists, **document)
 
 

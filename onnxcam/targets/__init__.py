@@ -14,14 +14,14 @@ from onnxcam.target import TOP, class_index, top_k
 from onnxcam.targets.boxes import Box
 from onnxcam.targets.classes import Class, Finer, LogOdds, Probability, Sum
 from onnxcam.targets.goal import Array, Goal
-from onnxcam.targets.places import Masked, Point, Region
+from onnxcam.targets.places import Masked, Point, Rectangle, Region
 from onnxcam.targets.sequences import Character, Step
 from onnxcam.targets.text import ARRAYS, GRAMMAR, Files, Reader
 from onnxcam.targets.vectors import Similarity, Towards, Weighted
 
 __all__ = [
     "GRAMMAR", "Box", "Character", "Class", "Files", "Finer", "Goal", "LogOdds", "Masked", "Point", "Probability",
-    "Region", "Similarity", "Step", "Sum", "Target", "Targets", "Towards", "Weighted", "read_targets",
+    "Rectangle", "Region", "Similarity", "Step", "Sum", "Target", "Targets", "Towards", "Weighted", "read_targets",
 ]  # fmt: skip
 
 Target = int | str | Goal | Sequence[int | str | Goal] | None

@@ -10,10 +10,9 @@ from onnxcam.grad.mask import step
 from onnxcam.grad.tensor import Value, op
 from onnxcam.target import TOP
 from onnxcam.targets.choice import choose, equal, largest, numbers, per_sample, row, total
-from onnxcam.targets.goal import CLASS, INDEX, Answer, Array, Scene, chosen
+from onnxcam.targets.goal import BOX, CLASS, INDEX, Answer, Array, Scene, chosen
 from onnxcam.targets.heads import Candidates, candidates, corners, overlap
 
-BOX = "cam/box"
 SAME = 0.45  # boxes that overlap more are one thing found twice
 
 

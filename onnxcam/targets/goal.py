@@ -21,6 +21,7 @@ Array = npt.NDArray[Any]
 
 CLASS = "cam/target"
 INDEX = "cam/index"
+BOX = "cam/box"
 
 
 @dataclass(frozen=True)

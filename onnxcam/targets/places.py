@@ -15,7 +15,7 @@ from onnxcam.grad.shapes import shape_of, sizes
 from onnxcam.grad.tensor import Value, op
 from onnxcam.target import TOP
 from onnxcam.targets.choice import FLOAT, INT64, column, entry, equal, largest, length, numbers, per_sample, row, total
-from onnxcam.targets.goal import CLASS, Answer, Array, Scene, chosen
+from onnxcam.targets.goal import BOX, CLASS, Answer, Array, Scene, chosen
 
 MASK = "cam/mask"
 POINT = "cam/point"
@@ -100,11 +100,7 @@ class Point:
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """1[c] at the place whose cell holds the point."""
-        z, extent = _dense(scene), scene.extent
-        if len(scene.places) != 2:
-            raise InputError(
-                f"A point (x, y) needs a score with two axes of places: '{scene.score.tensor}' has {len(scene.places)}."
-            )
+        z, extent = _plane(scene), scene.extent
         within = []
         for axis, i in zip(scene.places, (1, 0), strict=True):
             cell = op.Floor(column(given[POINT], i) * length(z, axis) / entry(extent, i))
@@ -112,6 +108,40 @@ class Point:
         places = within[0] * within[1]
         mask, cls = scene.pick(given[CLASS], places)
         return _answer(scene, mask, places, {"class": cls, "place": given[POINT] + op.Unsqueeze(cls * 0.0, axes=[1])})
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """The score of one class, summed over the places with their middles in a rectangle, in the input's pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    cls: int = TOP
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """One for all classes and rectangles."""
+        return (type(self),)
+
+    @property
+    def inputs(self) -> dict[str, Array]:
+        """`cam/target`: the class, −1 the one with the largest sum there; `cam/box`: float32 [1, 4]."""
+        corners = np.array([[self.left, self.top, self.right, self.bottom]], np.float32)
+        return {CLASS: chosen(self.cls), BOX: corners}
+
+    def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
+        """1[c] times the rectangle."""
+        z, extent = _plane(scene), scene.extent
+        within = []
+        for axis, i in zip(scene.places, (1, 0), strict=True):
+            middle = (numbers(z, axis) + 0.5) * (entry(extent, i) / length(z, axis))
+            after = step(middle - row(column(given[BOX], i), z.rank))
+            within.append(after * step(row(column(given[BOX], i + 2), z.rank) - middle))
+        places = within[0] * within[1]
+        mask, cls = scene.pick(given[CLASS], places)
+        return _answer(scene, mask, places, {"class": cls})
 
 
 def _answer(scene: Scene, mask: Value, places: Value, found: Mapping[str, Value]) -> Answer:
@@ -125,6 +155,15 @@ def _dense(scene: Scene) -> Value:
             f"'{scene.score.tensor}' has one row of classes a sample and no places: name the class alone, without '@'."
         )
     return scene.z
+
+
+def _plane(scene: Scene) -> Value:
+    z = _dense(scene)
+    if len(scene.places) != 2:
+        raise InputError(
+            f"A point or a rectangle needs two axes of places: '{scene.score.tensor}' has {len(scene.places)}."
+        )
+    return z
 
 
 def _peak(z: Value) -> Value:

@@ -14,7 +14,7 @@ from onnxcam.target import TOP, class_index, top_k
 from onnxcam.targets.boxes import Box
 from onnxcam.targets.classes import Class, Finer, LogOdds, Probability, Sum
 from onnxcam.targets.goal import Array, Goal
-from onnxcam.targets.places import Masked, Point, Region
+from onnxcam.targets.places import Masked, Point, Rectangle, Region
 from onnxcam.targets.sequences import Character, Step
 from onnxcam.targets.vectors import Similarity, Towards, Weighted
 
@@ -25,7 +25,7 @@ A - B, A + 0.5*B   why A rather than B: targets with weights
 p:A odds:A         the probability of a class, its log-odds
 finer:A            a class minus the classes that are most like it (Finer-CAM)
 box:3              box number 3 of a detector
-A@10,20,90,80      the box of class A that is most like the given one: left, top, right, bottom
+A@10,20,90,80      the box of class A that is most like this one: left, top, right, bottom; of places, those in it
 A@30,40            classes at places: at the point x,y
 A@predicted        where A is predicted
 A@peak             where A is highest: keypoints
@@ -141,7 +141,9 @@ class Reader:
         left, top, right, bottom = corners
         if left >= right or top >= bottom:
             raise InputError(f"The box {corners} is empty: left, top, right and bottom are wanted, in pixels.")
-        return Box(cls, near=(left, top, right, bottom))
+        if self.score.kind == "boxes":
+            return Box(cls, near=(left, top, right, bottom))
+        return Rectangle(left, top, right, bottom, cls)
 
     def _is_label(self, text: str) -> bool:
         return text.casefold() in {name.casefold() for name in self.labels or ()}

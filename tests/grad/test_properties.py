@@ -25,6 +25,10 @@ EXAMPLES = 200
 LARGE = 30.0  # values are kept below, and tensors shorter than
 LONG = 600
 SHAPES = ((2, 5, 4), (4, 6, 6), (3, 1, 5), (2, 3), (6,), (1, 4), ())
+UNARY = (
+    "Relu", "Tanh", "Sigmoid", "Neg", "Abs", "Softplus", "Elu", "LeakyRelu", "HardSigmoid", "Identity", "Softsign",
+    "Sin",
+)  # fmt: skip
 Draw = Callable[..., object]
 
 
@@ -112,9 +116,7 @@ class Program:
 
 # ----- kinds of nodes; each reads x and returns what it makes -----
 def unary(p: Program, x: str) -> str:
-    op = p.choose(("Relu", "Tanh", "Sigmoid", "Neg", "Abs", "Softplus", "Elu", "LeakyRelu", "Erf", "HardSigmoid",
-                   "Identity", "Softsign", "Sin"))  # fmt: skip
-    return p.node(op, x)
+    return p.node(p.choose(UNARY), x)
 
 
 def clip(p: Program, x: str) -> str:
@@ -166,10 +168,11 @@ def pool(p: Program, x: str) -> str:
     op, space = p.choose(("MaxPool", "AveragePool", "GlobalAveragePool")), p.values[x].shape[2:]
     if op == "GlobalAveragePool":
         return p.node(op, x)
-    kernel = [p.number(1, min(3, d)) for d in space]
-    pads = [(k - 1) // 2 for k in kernel] * 2  # the reference computes no others as they are specified
+    side = p.number(1, min(3, *space))  # square: the reference takes the padding of one axis for all
     more = {"count_include_pad": p.number(0, 1)} if op == "AveragePool" else {}
-    return p.node(op, x, kernel_shape=kernel, strides=[p.number(1, 2) for _ in space], pads=pads, **more)
+    kernel, pads, strides = [side], [(side - 1) // 2], [p.number(1, 2)]
+    across = {"kernel_shape": kernel, "strides": strides, "pads": pads * 2}
+    return p.node(op, x, **{k: v * len(space) for k, v in across.items()}, **more)
 
 
 def normalize(p: Program, x: str) -> str:
@@ -225,7 +228,7 @@ def concatenate(p: Program, x: str) -> str:
 def split(p: Program, x: str) -> str:
     shape = p.values[x].shape
     axis = p.number(1, len(shape) - 1)
-    first = p.number(0, shape[axis])
+    first = p.number(int(p.opset < 14), shape[axis])  # before, Reshape makes no axis empty that a run finds to be
     y = p.node("Split", x, p.constant([first, shape[axis] - first], np.int64), axis=axis, outputs=2)
     return y if p.values[y].size else p.nodes[-1].output[1]
 

@@ -14,6 +14,14 @@ def _transposed(x: Value) -> Value:
     return op.Transpose(x, perm=[*range(x.rank - 2), x.rank - 1, x.rank - 2])
 
 
+def _square(x: Value) -> bool:
+    """A square weight is negated: OpenVINO's CPU takes it and its transpose, of equal content and size, for the same.
+
+    Seen in 2026.4: of two products, with W and with its transpose, the second is wrong.
+    """
+    return x.rank == 2 and x.shape[0] == x.shape[1]
+
+
 def _batched(product: Value, y: Value, x: Value, rows: int | str, columns: int | str) -> Value:
     """A product of batched matrices, summed over the batch axes that `x` was stretched along."""
     batch = y.shape[: max(0, y.rank - 2)]
@@ -23,6 +31,8 @@ def _batched(product: Value, y: Value, x: Value, rows: int | str, columns: int |
 
 def matmul_left(g: Value, y: Value, a: Value, b: Value) -> Value:
     """DA = g Bᵀ; a vector is a matrix with one row or column."""
+    if a.type.shape is None and b.rank == 2:
+        return op.MatMul(g, _transposed(b))
     if a.rank == 1 and b.rank == 1:
         return g * b
     if b.rank == 1:
@@ -33,7 +43,8 @@ def matmul_left(g: Value, y: Value, a: Value, b: Value) -> Value:
         return op.ReduceSum(product, axes=list(range(product.rank - 1)), keepdims=0) if product.rank > 1 else product
     if a.rank == b.rank == 2 and (row := _row(g, b, 1)) is not None:
         return row
-    return _batched(op.MatMul(g, _transposed(b)), y, a, a.shape[-2], a.shape[-1])
+    product = op.MatMul(-g, -_transposed(b)) if _square(b) else op.MatMul(g, _transposed(b))
+    return _batched(product, y, a, a.shape[-2], a.shape[-1])
 
 
 def matmul_right(g: Value, y: Value, a: Value, b: Value) -> Value:
@@ -60,10 +71,10 @@ def _row(g: Value, b: Value, axis: int) -> Value | None:
     return op.Transpose(rows, perm=[1, 0]) if axis else rows
 
 
-def _gemm(a: Value, b: Value, trans_a: int, trans_b: int) -> Value:
-    """A'B'; before opset 11 the third operand was not optional."""
+def _gemm(a: Value, b: Value, trans_a: int, trans_b: int, alpha: float = 1.0) -> Value:
+    """Alpha·A'B'; before opset 11 the third operand was not optional."""
     zero = [a.tape.constant([0], a.dtype)] if a.tape.graph.opsets[""] < 11 else []
-    return op.Gemm(a, b, *zero, transA=trans_a, transB=trans_b)
+    return op.Gemm(a, b, *zero, alpha=alpha, transA=trans_a, transB=trans_b)
 
 
 def _scaled(v: Value, by: float) -> Value:
@@ -86,8 +97,9 @@ def gemm_a(g: Value, a: Value, b: Value, trans_a: int, trans_b: int) -> Value:
     """DA' = g B'ᵀ."""
     if trans_a:
         return _gemm(b, g, trans_b, 1)
-    row = _row(g, b, 1 - trans_b)
-    return _gemm(g, b, 0, 1 - trans_b) if row is None else row
+    if (row := _row(g, b, 1 - trans_b)) is not None:
+        return row
+    return _gemm(-g, b, 0, 1 - trans_b, alpha=-1.0) if _square(b) else _gemm(g, b, 0, 1 - trans_b)
 
 
 def gemm_b(g: Value, a: Value, b: Value, trans_a: int, trans_b: int) -> Value:

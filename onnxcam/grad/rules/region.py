@@ -31,7 +31,8 @@ class Rows:
     @property
     def matrix(self) -> Value:
         """The weights one row after the other, [R, B·T, L]."""
-        return reshape(self.weight, [*each_size(self.weight, [0]), -1, *each_size(self.weight, [3])])
+        w = self.weight
+        return reshape(w, [*each_size(w, [0]), span(w, [1, 2]), *each_size(w, [3])])
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def _write(g: Value, rows: Value, columns: Value, x: Value, image: Value) -> Val
     tall = op.Transpose(_tall(op.Transpose(rows, perm=[0, 2, 1]), g), perm=[1, 2, 0, 3])  # C, H, R, B'
     mine = op.Transpose(one_hot(image, sizes(x, [0]), FLOAT), perm=[1, 0])
     wide = op.Unsqueeze(mine, axes=[2, 3]) * op.Unsqueeze(columns, axes=[0])  # N, R, B', W
-    left = op.Unsqueeze(reshape(tall, [span(x, [1, 2]), -1]), axes=[0])
-    right = reshape(wide, [*each_size(x, [0]), -1, *each_size(x, [3])])
+    left = op.Unsqueeze(reshape(tall, [span(x, [1, 2]), span(tall, [2, 3])]), axes=[0])
+    right = reshape(wide, [*each_size(x, [0]), span(wide, [1, 2]), *each_size(x, [3])])
     return op.Cast(reshape_like(op.MatMul(left, right), x), to=x.dtype)
 
 
@@ -200,7 +201,8 @@ def roi_align_rois(g: Value, x: Value, rois: Value, at: Aligned) -> Value:
 def _inner(g: Value, values: Value, g_order: Sequence[int], order: Sequence[int]) -> Value:
     """What each element along an axis is worth to each row, summed over channels and the other axis: [R, B, L]."""
     a, b = op.Transpose(g, perm=list(g_order)), op.Transpose(values, perm=list(order))
-    return op.MatMul(reshape(a, [*each_size(a, [0, 1]), -1]), reshape(b, [*each_size(b, [0]), -1, *each_size(b, [3])]))
+    left = reshape(a, [*each_size(a, [0, 1]), span(a, [2, 3])])
+    return op.MatMul(left, reshape(b, [*each_size(b, [0]), span(b, [1, 2]), *each_size(b, [3])]))
 
 
 def _moved(worth: Value, motion: Motion, by: Align) -> tuple[Value, Value]:

@@ -30,7 +30,7 @@ END = 2**31 - 1  # an end of a slice that means all the rest
 # ----- Concat, Split -----
 def concat(g: Value, y: Value, index: int, *xs: Value, axis: int) -> Value:
     """The part of g that this input became."""
-    axis %= y.rank
+    axis = axis if axis >= 0 else axis % y.rank
     before = [static(x, [axis]) for x in xs[:index]]
     dated = opset_of(g) < 10 and static(xs[index], [axis]) is None  # Slice with its bounds as attributes
     if all(b is not None for b in before) and not dated:
