@@ -65,8 +65,8 @@ def convert(
     chosen = plan(model, layers, score)
     if emit is None:
         emit = ("activation", "gradient") if method is None or find(method).uses == "gradient" else ("activation",)
-    method = default_method(chosen.score) if method is None and "heatmap" in emit else method
     wanted, goals = _aimed(target, chosen, labels)
+    method = default_method(goals) if method is None and "heatmap" in emit else method
     recipe = Recipe(emit, wanted, method, dict(options or {}), heatmap, size, gate, arithmetic, goals)
     if tail is not None and (gate or output is None):
         raise InputError(

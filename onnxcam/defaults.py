@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from onnxcam.errors import InputError
+from onnxcam.inspection import Score
 from onnxcam.inspection.preparation import photographs, slot
 from onnxcam.plan import Plan
 from onnxcam.preprocessing import DEFAULT, PRESETS, Preprocess, fitted, from_file, preset
@@ -13,7 +14,7 @@ from onnxcam.preprocessing import DEFAULT, PRESETS, Preprocess, fitted, from_fil
 def find_labels(labels: str | os.PathLike[str] | Sequence[str], chosen: Plan) -> list[str] | None:
     """Class names: the model's own, a file with one a line, or a list. Raises InputError where they do not fit."""
     if isinstance(labels, str) and labels == "auto":
-        found = list(chosen.inspection.labels) if chosen.inspection.labels else None
+        found = _completed(list(chosen.inspection.labels), chosen.score) if chosen.inspection.labels else None
         return found if found is None or chosen.score.classes in (None, len(found)) else None
     if isinstance(labels, (str, os.PathLike)):
         try:
@@ -25,10 +26,22 @@ def find_labels(labels: str | os.PathLike[str] | Sequence[str], chosen: Plan) ->
             ) from error
     else:
         names = [str(name) for name in labels]
+    names = _completed(names, chosen.score)
     if chosen.score.classes is not None and len(names) != chosen.score.classes:
         raise InputError(
             f"{len(names)} labels for a score of {chosen.score.classes} classes. Give one label for each class."
         )
+    return names
+
+
+def _completed(names: list[str], score: Score) -> list[str]:
+    """The names with those of classes that files leave out: the blank and the space of a reader of text, no object."""
+    lacking = 0 if score.classes is None else score.classes - len(names)
+    if score.kind == "sequence" and lacking in (1, 2):
+        return ["blank", *names, *[" "] * (lacking - 1)]
+    if lacking == 1 and score.boxes is not None and score.boxes.background is not None:
+        at = score.boxes.background
+        return [*names[:at], "no object", *names[at:]]
     return names
 
 
@@ -45,7 +58,7 @@ def find_preprocess(
         return given, ()
     if given == "auto":
         return inspection.preprocess, inspection.assumed
-    picture = photographs(inspection.inputs, inspection.sees(chosen.layers[0]))
+    picture = photographs(inspection.inputs, inspection.sources.get(chosen.layers[0].tensor, ()))
     if str(given) not in PRESETS:
         if isinstance(given, str) and not os.path.exists(given) and not given.endswith((".json", ".yaml", ".yml")):
             preset(given)  # raises with the closest names

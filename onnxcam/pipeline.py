@@ -78,9 +78,6 @@ class Explainer:
             target = json.loads(told["cam.target"]) if told["cam.target"].lstrip("-").isdigit() else told["cam.target"]
         if method == "auto" and options is None:
             options = json.loads(told.get("cam.options", "{}"))
-        self.method: Method = find(told.get("cam.method", default_method(chosen.score)) if method == "auto" else method)
-        self.options = dict(options or {})
-        self.method.check(self.options)
         self.target, self.batch, self.progress, self.seed = target, batch, progress, seed
         self._layers: tuple[Layer, ...] = chosen.layers
         self._score = chosen.score
@@ -88,15 +85,19 @@ class Explainer:
         self.layers = tuple(layer.name for layer in chosen.layers)
         self.score = chosen.score.tensor
         self.labels = find_labels(labels, chosen)
+        self._picture = chosen.inspection.sees(chosen.layers[0])
+        self.preprocess, said = find_preprocess(preprocess, chosen)
+        files = Files(read_mask, lambda path: self._embedding(path, chosen, providers))
+        self._targets = read_targets(target, chosen.score, self.labels, files)
+        named = told.get("cam.method", default_method(self._targets.goals)) if method == "auto" else method
+        self.method: Method = find(named)
+        self.options = dict(options or {})
+        self.method.check(self.options)
         self._heads = (
             {x.name: linear_head(chosen.forward, x, chosen.score) for x in chosen.layers}
             if self.method.uses == "weights"
             else {}
         )
-        self._picture = chosen.inspection.sees(chosen.layers[0])
-        self.preprocess, said = find_preprocess(preprocess, chosen)
-        files = Files(read_mask, lambda path: self._embedding(path, chosen, providers))
-        self._targets = read_targets(target, chosen.score, self.labels, files)
         if self._targets.goals and self._heads:
             raise InputError(f"Method '{self.method.name}' explains a class and nothing else. Use 'gradcam'.")
         emit = _EMITS.get(self.method.uses, ("activation", "score"))
@@ -259,12 +260,12 @@ class Explainer:
         classes: Ints | Sequence[Asked],
         seed: int,
     ) -> Evidence:
-        gradient = outputs.get(f"cam/gradient/{layer.name}")
+        gradient, size = outputs.get(f"cam/gradient/{layer.name}"), self._space(feeds)
         return Evidence(
-            activation=spatial(outputs[f"cam/activation/{layer.name}"], layer),
-            gradient=None if gradient is None else spatial(gradient, layer),
+            activation=spatial(outputs[f"cam/activation/{layer.name}"], layer, size),
+            gradient=None if gradient is None else spatial(gradient, layer, size),
             weights=self._heads[layer.name][np.asarray(classes)] if self._heads else None,
-            size=self._space(feeds),
+            size=size,
             rescore=lambda mask, count, *, probability=False: self._rescore(feeds, classes, mask, count, probability),
             seed=seed,
         )

@@ -13,7 +13,7 @@ from onnxcam.methods import find
 from onnxcam.model import ModelLike, Source, read
 from onnxcam.original import facts, without
 from onnxcam.target import TOP
-from onnxcam.targets import Goal
+from onnxcam.targets import Goal, is_local
 
 EMITS = ("activation", "gradient", "score", "heatmap", "class")
 TARGET, EXPLAIN = "cam/target", "cam/explain"
@@ -68,12 +68,12 @@ class Recipe:
         find(self.method or "gradcam").check(self.options)
 
 
-def default_method(score: Score) -> str:
-    """The method where none is named: Grad-CAM; for a box HiResCAM, since its gradient is in one place of the map.
+def default_method(goals: Sequence[Goal]) -> str:
+    """The method where none is named: Grad-CAM; HiResCAM for what is in one place, as a box is, and its gradient.
 
-    Grad-CAM would average it over all places, and the weights that it gives the channels hold nowhere but at the box.
+    Grad-CAM would average that over all places, and the weights that it gives the channels hold nowhere but there.
     """
-    return "hirescam" if score.kind == "boxes" else "gradcam"
+    return "hirescam" if any(is_local(goal) for goal in goals) else "gradcam"
 
 
 def plan(model: ModelLike, layers: str | Sequence[str] = "auto", score: str = "auto") -> Plan:

@@ -86,7 +86,9 @@ class Explanation:
         rows = [int(r) for r in np.flatnonzero(self.samples == sample)]
         written, records = [], []
         for row in rows:
-            name = stem if len(rows) == 1 else f"{stem}.{self.targets[row]}"
+            twins = [r for r in rows if self.targets[r] == self.targets[row]]
+            number = f".{twins.index(row) + 1}" if len(twins) > 1 else ""
+            name = stem if len(rows) == 1 else f"{stem}.{self.targets[row]}{number}"
             paths = [folder / f"{name}{end}" for end in ("_overlay.png", "_heatmap.png", ".npz")]
             image.write(paths[0], view.overlay(photo, self.maps[row]))
             image.write(paths[1], view.colour(self.maps[row]))

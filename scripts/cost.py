@@ -3,9 +3,11 @@
     python scripts/cost.py MODEL.onnx...      models with a fixed or open batch and one image input of 3×224×224
 
 In one process and in turn, with two threads that do not spin: the plain model twice (how far 'plain, again' is from 1
-is how far the others can be trusted), the explainable file of `onnxcam convert`, and `onnxcam vjp` from the score to
-the input. A ratio is the median over the rounds, of wall time and of processor time, which other work on the machine
-disturbs less. `scripts/benchmark` does the same beside torch, pytorch-grad-cam and torchcam.
+is how far the others can be trusted); explainable files, all Grad-CAM at the layer that is chosen by itself: one that
+returns activation and gradient, one with the heat map, one with the heat maps of the five best classes, one behind a
+closed gate; and `onnxcam vjp` from the score to the input. A ratio is the median over the rounds, of wall time and of
+processor time, which other work on the machine disturbs less. `scripts/benchmark` does the same beside torch,
+pytorch-grad-cam and torchcam.
 """
 
 import statistics
@@ -20,6 +22,7 @@ import onnxcam
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = {1: 24, 8: 8}
+MORE = {"gate closed": {"cam/explain": np.array([False])}}
 HEAD = (
     "| network | batch | plain, ms | contender | × plain, wall | × plain, processor |\n|---|---:|---:|---|---:|---:|\n"
 )
@@ -39,7 +42,10 @@ def rows(path: Path) -> list[str]:
     contenders = {
         "plain": session(path.read_bytes()),
         "plain, again": session(path.read_bytes()),
-        "explainable file": session(onnxcam.convert(path).SerializeToString()),
+        "activation and gradient": session(onnxcam.convert(path).SerializeToString()),
+        "heat map": session(onnxcam.convert(path, emit=["heatmap"]).SerializeToString()),
+        "five heat maps": session(onnxcam.convert(path, emit=["heatmap"], target="top5").SerializeToString()),
+        "gate closed": session(onnxcam.convert(path, emit=["heatmap"], gate=True).SerializeToString()),
         "vjp to the input": session(onnxcam.vjp(path, of=score, wrt=[image]).SerializeToString()),
     }
     return [row for batch in ROUNDS for row in measured(path.parent.name, batch, contenders, image, score)]
@@ -53,8 +59,9 @@ def measured(
     times: dict[str, list[tuple[float, float]]] = {k: [] for k in contenders}
     order = list(contenders)
     for turn in range(2 + ROUNDS[batch]):
-        for key in order[turn % 4 :] + order[: turn % 4]:
-            feeds = {image: x, f"seed/{score}": seed} if key.startswith("vjp") else {image: x}
+        first = turn % len(order)
+        for key in order[first:] + order[:first]:
+            feeds = {image: x, **MORE.get(key, {}), **({f"seed/{score}": seed} if key.startswith("vjp") else {})}
             wall, processor = time.perf_counter(), time.process_time()
             contenders[key].run(None, feeds)
             times[key].append((time.perf_counter() - wall, time.process_time() - processor))

@@ -17,8 +17,9 @@ Every operator that ONNX's own node tests try with float numbers, and whether it
 input of each case, the gradient of a random projection of the output against differences in float64. Made by
 `scripts/operators.py` with onnx {onnx} and onnxruntime {onnxruntime}; the tests check that it is current.
 
-`independent`: no gradient exists, because the input decides a shape or nothing depends on it. `no forward`: neither the
-reference nor onnxruntime computes the case as its own data says, so there is nothing to compare with.
+`by reference`: onnxruntime does not run the operator, so ONNX's reference computed the gradient too. `independent`: no
+gradient exists, because the input decides a shape or nothing depends on it. `no forward`: neither the reference nor
+onnxruntime computes the case as its own data says, so there is nothing to compare with.
 
 """
 

@@ -346,7 +346,8 @@ def test_json_is_all_of_it(tmp_path):
         assert (score.pop("kind"), score.pop("axis"), score.pop("boxes")) == ("classes", 1, None)
         assert score == {"tensor": "s", "output": "y", "shape": ["N", 3], "activation": "softmax"}
         assert found["inputs"] == [{"name": "x", "shape": ["N", 3, 6, 5], "dtype": "float32", "layout": "NCHW"}]
-        assert (found["missing"], found["preprocess"], found["labels"]) == ([], None, ["a", "b", "größe"])
+        assert (found["missing"], found["preprocess"]["size"]) == ([], [6, 5])
+        assert found["labels"] == ["a", "b", "größe"]
 
 
 # ----- the head of closed-form CAM -----

@@ -140,6 +140,8 @@ def test_any_order_of_reshapes_and_transposes_comes_back():
     for _ in range(60):
         proto = shuffled(rng)
         for layer in onnxcam.inspect(proto).layers:
+            if layer.note:
+                continue  # a guess, and said to be one
             found = spatial(value(proto, "map", codes), layer)
             assert (found // 1000 == np.arange(2)[:, None, None, None]).all()
             for axis, step in ((2, 10), (3, 1)):
@@ -182,8 +184,10 @@ def test_a_sequence_of_unknown_length_is_a_square_or_an_error():
         sums = x.reshape(2, 3, size // 2, 2, size // 2, 2).sum((1, 3, 5))
         expected = np.maximum(sums, 0)[:, None].repeat(4, 1)
         np.testing.assert_allclose(spatial(value(proto, "map", x), layer), expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(InputError, match="sequence of 12 places"):
+    with pytest.raises(InputError, match="12 places in a row"):
         spatial(value(proto, "map", image(2, (3, 6, 8))), layer)
+    assert spatial(value(proto, "map", image(2, (3, 6, 8))), layer, (6, 8)).shape == (2, 4, 3, 4)
+    assert onnxcam.Explainer(proto)(image(2, (3, 6, 8))).raw["map"].shape == (2, 3, 4)
 
 
 def test_layers_say_where_other_tokens_come_from():
@@ -192,3 +196,41 @@ def test_layers_say_where_other_tokens_come_from():
     assert layer.why.startswith("the last feature map before the score, 6×8 places")
     assert "3 before them by Concat 'a'" in layer.why
     assert layer.why.endswith("on all ways to the score")
+
+
+# ----- what nothing tells -----
+def behind_a_branch(count: int, size: tuple[int, int]) -> onnx.ModelProto:
+    """Tokens out of an If, which nothing is followed through, then a norm over them and their mean."""
+    turn = "r{0} = Reshape(c, s) t{0} = Transpose<perm = [0, 2, 1]>(r{0})"
+    branch = "then_branch = yes () => (t{0}) {{ " + turn + " }}"
+    branches = f"{branch.format(0)}, {branch.format(1).replace('then_branch = yes', 'else_branch = no')}"
+    text = f"""net (float[2, 3, {size[0]}, {size[1]}] x) => (float[2, 2] y) {{
+      c = Conv<kernel_shape = [2, 2], strides = [2, 2]>(x, W0) t = If<{branches}>(is) d = Reshape(t, shape)
+      map = LayerNormalization(d, g) m = ReduceMean<axes = [1], keepdims = 0>(map) y = MatMul(m, W1)
+    }}"""
+    rng = np.random.default_rng(1)
+    return model(
+        text, W0=rng.normal(size=(4, 3, 2, 2)), s=np.int64([0, 4, -1]), shape=np.int64([2, count, 4]), g=np.ones(4),
+        W1=rng.normal(size=(4, 2)), **{"is": np.array(True)},
+    )  # fmt: skip
+
+
+def test_a_square_number_of_tokens_is_a_square_and_the_guess_is_said():
+    first, *_ = onnxcam.inspect(behind_a_branch(16, (8, 8))).layers
+    assert (first.name, first.grid, first.layout, first.prefix) == ("map", (4, 4), "tokens", 0)
+    assert first.note == "the grid of its 16 tokens is a guess, for nothing in the graph tells it"
+
+
+def test_another_number_has_the_proportions_of_the_picture_or_is_an_error():
+    proto = behind_a_branch(12, (6, 8))
+    first, *_ = onnxcam.inspect(proto).layers
+    assert (first.name, first.grid) == ("map", ("?", "?"))
+    assert first.note.startswith("its grid is open")
+    x = image(2, (3, 6, 8))
+    found = spatial(value(proto, "map", x), first, (6, 8))
+    assert found.shape == (2, 4, 3, 4)
+    np.testing.assert_array_equal(found.reshape(2, 4, 12), value(proto, "map", x).transpose(0, 2, 1))
+    with pytest.raises(InputError, match=r"12 places in a row, and no grid of them fits a square: 1×12, 2×6, 3×4"):
+        spatial(value(proto, "map", x), first)
+    with pytest.raises(InputError, match=r"no grid of them fits a picture of 8×80: 1×12, 2×6, 3×4, 4×3, 6×2, 12×1\."):
+        spatial(value(proto, "map", x), first, (8, 80))

@@ -30,7 +30,7 @@ ORDER = [
     "preprocessing.search",
     "preprocessing",
     "model",
-    "original",
+    "original | triton",
     "grad",
     "grad.window",
     "grad.infer",
@@ -58,6 +58,7 @@ ORDER = [
     "profiles.table",
     "profiles.check",
     "inspection.parts | inspection.walk | inspection.roles",
+    "inspection.guesses",
     "inspection.follow | inspection.forms",
     "inspection.contractions | inspection.movement | inspection.reach",
     "inspection.entry",
@@ -112,7 +113,8 @@ HOMES = {
     "cv2": "image | view",
     "google": "model",  # protobuf's error for bytes that are no message
     "numpy": "*",
-    "onnx": "model | grad.* | inspection* | target* | aims | traced | original | plan | drawing | splitting | explainable | conversion | profiles.*",
+    "onnx": "model | original | triton | grad.* | profiles.* | inspection* | target* | aims | traced | plan | drawing"
+    " | splitting | explainable | conversion",
     "onnx_graphsurgeon": "model | grad.* | inspection* | target | explainable",
     "onnxruntime": "run",
     "rich": "cli.shell",

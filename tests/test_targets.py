@@ -438,3 +438,93 @@ def test_the_graph_of_a_target_uses_no_operator_that_providers_lack():
         extended = onnxcam.convert(detector(), target=target, layers="map")
         assert not {n.op_type for n in extended.graph.node} & lacking
         onnx.checker.check_model(extended, full_check=True)
+
+
+def test_rows_of_one_class_have_files_of_their_own(tmp_path):
+    photo = np.random.default_rng(4).integers(0, 255, (8, 8, 3), np.uint8)
+    prepare = Preprocess(size=(8, 8), std=(255.0,), resize="stretch")
+    found = Explainer(detector(), target="top3", preprocess=prepare).images([photo])
+    paths = found.save(tmp_path)
+    assert len(set(paths)) == 3 * 3 + 1
+    rows = json.loads(paths[-1].read_text())["rows"]
+    assert [row["box"] for row in rows] == found.found["box"].tolist()
+
+
+def test_the_names_that_files_leave_out():
+    """A reader of text has a blank before its characters and a space after them; a detector has no object."""
+    text = """read (float[N, 3, 6, 8] image) => (float[N, 8, 5] out) {
+      c = Conv(image, K) map = Relu(c) m = ReduceMean<axes = [2], keepdims = 0>(map)
+      t = Transpose<perm = [0, 2, 1]>(m) out = Softmax<axis = 2>(t)
+    }"""
+    proto = model(text, K=np.random.default_rng(2).normal(size=(5, 3, 1, 1)))
+    proto.metadata_props.add(key="character", value="a\nb\nc")
+    x = image(1, (3, 6, 8))
+    explainer = Explainer(proto, target="char:0", layers="map")
+    assert explainer.labels == ["blank", "a", "b", "c", " "]
+    found = explainer(x)
+    best = found.outputs["out"][0].argmax(1)
+    (first,) = [c for i, c in enumerate(best) if c and not best[:i].any()]
+    assert found.targets.tolist() == [first]
+    assert found.record(0)["label"] == explainer.labels[first]
+
+
+END_TO_END = """
+  best = ReduceMax<axes = [1], keepdims = 0>(classes) which = ArgMax<axis = 1, keepdims = 0>(classes)
+  value, at = TopK<axis = 1>(best, five)
+  value3 = Unsqueeze(value, last) at3 = Unsqueeze(at, last) at4 = Expand(at3, wide)
+  turned = Transpose<perm = [0, 2, 1]>(corners) boxes = GatherElements<axis = 1>(turned, at4)
+  label = GatherElements<axis = 1>(which, at) labelf = Cast<to = 1>(label) label3 = Unsqueeze(labelf, last)
+  output0 = Concat<axis = 2>(boxes, value3, label3)
+}"""
+SUPPRESSED = """
+  turned = Transpose<perm = [0, 2, 1]>(corners)
+  chosen = NonMaxSuppression<center_point_box = 1>(turned, classes, five, overlap)
+  scores = GatherND(classes, chosen)
+  label = Gather<axis = 1>(chosen, one1) labels = Squeeze(label, one)
+  number = Gather<axis = 1>(chosen, two1) number1 = Squeeze(number, one)
+  first = Squeeze(turned, none) boxes = Gather<axis = 0>(first, number1)
+}"""
+
+
+def ending(text: str, outputs: str, **more: np.ndarray) -> onnx.ModelProto:
+    body = DETECTOR.replace("float[N, 7, 64] output0", outputs).rpartition("output0")[0].rpartition("\n")[0]
+    whole, plain = model(body + text, **more), detector()
+    whole.graph.initializer.extend(t for t in plain.graph.initializer)
+    return whole
+
+
+@pytest.mark.parametrize("kind", ["end to end", "suppressed"])
+def test_boxes_that_the_graph_itself_has_chosen(kind):
+    """The gradient goes back through TopK, or beside NonMaxSuppression, to the place of the box and no other."""
+    five = np.int64([5])
+    if kind == "end to end":
+        wide, last = np.int64([1, 1, 4]), np.int64([2])
+        proto = ending(END_TO_END, "float[N, 5, 6] output0", five=five, last=last, wide=wide)
+    else:
+        ones = {"one": np.int64([1]), "one1": np.int64([1]), "two1": np.int64([2]), "none": np.int64([0])}
+        outputs = "float[S, 4] boxes, float[S] scores, int64[S] labels"
+        proto = ending(SUPPRESSED, outputs, five=five, overlap=np.float32([0.3]), **ones)
+    x, net = X[:1], Net()
+    p, A = certainty(x).reshape(3, -1), net.map(x)[0]
+    for target in (None, "box:2", 1):
+        found = Explainer(proto, target=target, layers="map")(x)
+        assert Explainer(proto, target=target).method.name == "hirescam"
+        outputs = found.outputs
+        index, c = int(found.found["index"][0]), int(found.targets[0])
+        if kind == "end to end":
+            column, row = outputs["output0"][0, index, :2] - 0.5
+        else:
+            column, row = outputs["boxes"][index, :2] - 0.5
+            assert outputs["labels"][index] == c
+        place = round(float(row)) * SIDE + round(float(column))
+        expected = np.zeros((SIDE, SIDE))
+        slope = p[c, place] * (1 - p[c, place])
+        expected[divmod(place, SIDE)] = slope * (net.H[c] @ A.reshape(4, -1)[:, place])
+        np.testing.assert_allclose(found.raw["map"][0], expected, atol=1e-5)
+        assert found.scores[0] == pytest.approx(p[c, place], rel=1e-4)
+        if target == "box:2":
+            assert index == 2
+        elif target is None:
+            assert p[c, place] == pytest.approx(p.max(), rel=1e-4)
+        else:
+            assert c == 1

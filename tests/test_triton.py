@@ -6,9 +6,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import onnxcam
 from onnxcam.errors import InputError, ModelError
 from onnxcam.triton import config
-from tests.builders import model
+from tests.builders import DEMO, model
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -29,6 +30,11 @@ def explainable() -> onnx.ModelProto:
 def test_the_text_is_the_one_that_the_server_took(name, batch):
     golden = (GOLDEN / f"triton-{name}.pbtxt").read_text(encoding="utf-8")
     assert config(explainable(), "classifier", max_batch_size=batch) == golden
+
+
+def test_the_example_is_what_the_demo_model_gives():
+    example = Path(__file__).parents[1] / "examples" / "triton" / "config.pbtxt"
+    assert config(onnxcam.convert(DEMO, emit=["heatmap"]), "explainable") == example.read_text(encoding="utf-8")
 
 
 def test_what_is_optional_is_so_only_where_the_client_makes_the_batches():

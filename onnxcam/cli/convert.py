@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", metavar="FILE", required=True, help="The explainable model.")
 @click.option("--layer", "layers", metavar="NAME", multiple=True, help="Feature map; repeatable. Default: the last.")
 @click.option(
-    "--target", metavar="CLASS", help="Index or name of the class, or topK as in top5. Default: the top class."
+    "--target",
+    metavar="TARGET",
+    help="A class by index or name, top5, 'A - B', p:A, box:3, A@10,20,90,80, like:FILE; "
+    "'help:' lists all. Default: the top class, the best box.",
 )
 @click.option("--score", metavar="NAME", default="auto", help="Tensor with the scores. Default: before the softmax.")
 @click.option(
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
 @click.option("--for", "profile", metavar="PROFILE", help="Where it has to run, see `onnxcam check --help`.")
 @click.option("--triton", metavar="DIR", help="Also a model repository for Triton Inference Server.")
 @click.option(
-    "--preprocess", metavar="NAME|FILE", default="auto", help="Written into the file: a preset, or a JSON file."
+    "--preprocess", metavar="NAME|FILE", default="auto", help="Written into the file: a preset, or a JSON or YAML file."
 )
 @click.option("--labels", metavar="FILE", default="auto", help="Class names, one a line, written into the file.")
 @shell.as_json

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     "--layer", "layers", metavar="NAME", multiple=True, help="Feature map; several are fused. Default: the last."
 )
 @click.option(
-    "--target", metavar="CLASS", help="Index or name of the class, or topK as in top5. Default: the top class."
+    "--target",
+    metavar="TARGET",
+    help="A class by index or name, top5, 'A - B', p:A, box:3, A@10,20,90,80, like:FILE; "
+    "'help:' lists all. Default: the top class, the best box.",
 )
 @click.option("--score", metavar="NAME", default="auto", help="Tensor with the scores. Default: before the softmax.")
-@click.option("--preprocess", metavar="NAME|FILE", default="auto", help="A preset such as imagenet, or a JSON file.")
+@click.option("--preprocess", metavar="NAME|FILE", default="auto", help="A preset such as imagenet, or a JSON or YAML file.")
 @click.option("--labels", metavar="FILE", default="auto", help="Class names, one a line. Default: the model's own.")
 @click.option("--provider", default="auto", show_default=True, help="cpu, cuda or another that onnxruntime has.")
 @click.option(
@@ -74,11 +77,7 @@ def _record(
 ) -> dict[str, object]:
     rows: dict[int, list[dict[str, object]]] = {sample: [] for sample in range(len(photos))}
     for row, sample in enumerate(explanation.samples):
-        target = int(explanation.targets[row])
-        probability = None if explanation.probabilities is None else float(explanation.probabilities[row])
-        label = explanation.labels[target] if explanation.labels else None
-        score = float(explanation.scores[row])
-        rows[int(sample)].append({"class": target, "label": label, "probability": probability, "score": score})
+        rows[int(sample)].append({k: v for k, v in explanation.record(row).items() if k != "peak"})
     return {
         "model": model,
         "photos": [{"photo": photo, "rows": rows[sample]} for sample, photo in enumerate(photos)],
@@ -111,5 +110,8 @@ def _print(record: dict[str, Any], described: str) -> None:
 
 def _line(row: dict[str, Any]) -> str:
     name = f"class {row['class']}" if row["label"] is None else f"{row['label']} ({row['class']})"
+    name = "what was asked for" if row["class"] < 0 else name
+    if "box" in row:
+        name += f", box {row['index']:.0f} at {', '.join(f'{v:.0f}' for v in row['box'])}"
     probability = "" if row["probability"] is None else f"probability {row['probability']:.3f}, "
     return f"{name}: {probability}score {row['score']:.3f}"

@@ -116,7 +116,7 @@ def look(source: Source, forward: Forward, score: str = "auto", told: Mapping[st
             break
     lost = _missing(forward, scores[0].tensor, layers[0].tensor) if layers else []
     sources = image_sources(forward, inputs, layers)
-    seen = next((i for i in inputs if layers and i.name in sources.get(layers[0].tensor, ())), None)
+    seen = sources.get(layers[0].tensor, ()) if layers else ()
     found = prepared(source, forward, photographs(inputs, seen), scores[0], said)
     labels, labels_from = find_names(said, source.path, scores[0].classes)
     return Inspection(

@@ -4,6 +4,7 @@ The walk follows the one way from the image input through operators that move, s
 first that does anything else.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -60,7 +61,10 @@ class _Walk:
     def affine(self, node: Node) -> bool:
         """Add, Sub, Mul or Div by a number, or by one for each channel."""
         first = node.inputs[0] == self.name
-        c = self.vector(node.inputs[1 if first else 0])
+        other = node.inputs[1 if first else 0]
+        c = self.vector(other)
+        if c is None and node.op in ("Add", "Sub") and self.is_fed(other):
+            c = np.zeros_like(self.scale)  # Keras exports the mean of its Normalization as an input at times
         if c is None or (node.op == "Div" and (not first or not c.all())):
             return False
         if node.op in ("Mul", "Div"):
@@ -149,6 +153,11 @@ class _Walk:
         return True
 
     # ----- constants -----
+    def is_fed(self, name: str) -> bool:
+        """Whether it is another input of the model, of one number for each channel."""
+        shape = self.forward.type(name).shape if name in self.forward.inputs and name != self.name else None
+        return shape is not None and math.prod(d if isinstance(d, int) else 0 for d in shape) == len(self.order)
+
     def on_channels(self, axis: object) -> bool:
         return isinstance(axis, int) and axis % self.rank == self.axis
 

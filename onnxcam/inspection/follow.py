@@ -12,6 +12,7 @@ import numpy as np
 
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Shape
+from onnxcam.inspection.guesses import guessed
 from onnxcam.inspection.parts import Input
 from onnxcam.inspection.roles import Axis, Batch, Channel, Place, Roles, best, extent, filled, places, resized
 from onnxcam.inspection.walk import CHANNEL_SECOND, ints, plain
@@ -78,9 +79,9 @@ def follow(forward: Forward, inputs: Iterable[Input]) -> dict[str, Trace]:
     """A trace for every tensor made from an image input, where the operators tell."""
     traces: dict[str, Trace] = {}
     moving = set(forward.inputs)
-    for given in inputs:
-        if given.layout:
-            traces[given.name] = Trace(_picture(given), ((),) * len(given.shape))
+    pictures = [i for i in inputs if i.layout]
+    for given in pictures:
+        traces[given.name] = Trace(_picture(given), ((),) * len(given.shape))
     for node in forward.nodes:
         if not moving.intersection(node.inputs) or node.op in SIZES:
             continue
@@ -94,6 +95,9 @@ def follow(forward: Forward, inputs: Iterable[Input]) -> dict[str, Trace]:
             if shape is None:
                 continue
             found = apply(Call(node, index, shape, shapes, roles, moves, forward))
+            if found is None and pictures and all(r is None for r in roles):
+                guess = guessed(node, shape, pictures[0])
+                found = None if guess is None else Trace(guess, ((),) * len(guess))
             if found is not None and len(found.roles) == len(found.links) == len(shape):
                 traces[output] = found
     return traces
@@ -125,8 +129,17 @@ def _picture(given: Input) -> Roles:
 
 
 # ----- elementwise -----
+_BROADCASTS = frozenset({
+    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod",
+    "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+})  # fmt: skip
+
+
 def _default(call: Call) -> Trace | None:
-    return laid(call, range(len(call.roles)))
+    """What no other rule is for: elementwise where it is known to be, or where the shape stays what it is."""
+    if plain(call.node) in _BROADCASTS or call.shapes[:1] == (call.shape,):
+        return laid(call, range(len(call.roles)))
+    return None
 
 
 def laid(call: Call, operands: Iterable[int]) -> Trace | None:

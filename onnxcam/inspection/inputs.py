@@ -3,10 +3,14 @@
 import numpy as np
 import onnx
 
-from onnxcam.grad.forward import Forward
+from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Shape
 from onnxcam.inspection.parts import LAYOUTS, Input
-from onnxcam.inspection.walk import CHANNEL_SECOND, ints
+from onnxcam.inspection.walk import CHANNEL_SECOND, ints, plain, rank
+
+_COLOURS = (1, 3, 4)
+_MOST = 200  # operators between an input and the first that says where its channels are
+_MIXES = frozenset({"Einsum", "Gather", "Gemm", "MatMul", "Reshape", "Shape", "Size"})
 
 
 def read_input(forward: Forward, name: str) -> Input:
@@ -18,15 +22,41 @@ def read_input(forward: Forward, name: str) -> Input:
 
 
 def _layout(forward: Forward, name: str, shape: Shape) -> str | None:
-    """The layout of an input: by the operator that reads it, else by where a number of colours stands."""
+    """The layout of an input: by the first operator that needs one, else by where a number of colours stands."""
+    if not 3 <= len(shape) <= 5:
+        return None
+    channel = _channel(forward, name, len(shape))
+    if channel is not None:
+        return LAYOUTS.get((len(shape), channel))
     if len(shape) != 4:
         return LAYOUTS.get((len(shape), 1))
-    for reader in forward.consumers().get(name, []):
-        if reader.op == "Transpose" and ints(reader.attributes.get("perm")) == [0, 3, 1, 2]:
-            return "NHWC"
-        if reader.op in CHANNEL_SECOND:
-            return "NCHW"
-    colours = (1, 3, 4)
-    if shape[3] in colours and shape[1] not in colours:
+    if shape[3] in _COLOURS and shape[1] not in _COLOURS:
         return "NHWC"
     return "NCHW" if isinstance(shape[1], int) else None
+
+
+def _channel(forward: Forward, name: str, dims: int) -> int | None:
+    """The axis of an input that is the channels of the first convolution or pooling, whatever turns it before."""
+    readers = forward.consumers()
+    waiting = [(name, list(range(dims)))]
+    for _ in range(_MOST):
+        if not waiting:
+            return None
+        tensor, axes = waiting.pop(0)
+        for node in readers.get(tensor, []):
+            if plain(node) in CHANNEL_SECOND and node.inputs[0] == tensor:
+                last = node.op.startswith("Nhwc") or node.attributes.get("channels_last")
+                return axes[-1 if last else 1]
+            turned = _turned(forward, node, tensor, axes)
+            if turned is not None:
+                waiting.append((node.outputs[0], turned))
+    return None
+
+
+def _turned(forward: Forward, node: Node, tensor: str, axes: list[int]) -> list[int] | None:
+    """The input's axes in what a node makes; None where it does more than turn, scale, cut or resize."""
+    if node.op == "Transpose":
+        perm = ints(node.attributes.get("perm")) or list(range(len(axes)))[::-1]
+        return [axes[p] for p in perm]
+    alone = node.inputs[0] == tensor or len(node.inputs) == 2
+    return axes if alone and node.op not in _MIXES and rank(forward, node.outputs[0]) == len(axes) else None

@@ -10,8 +10,9 @@ from fractions import Fraction
 
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.quantized import shown
-from onnxcam.inspection.follow import Trace
+from onnxcam.inspection.follow import Trace, channel_axes
 from onnxcam.inspection.forms import form
+from onnxcam.inspection.guesses import GUESS
 from onnxcam.inspection.parts import Input, Layer
 from onnxcam.inspection.reach import Live, Ways, counts, reach
 from onnxcam.inspection.roles import Tokens, places
@@ -19,11 +20,12 @@ from onnxcam.inspection.walk import descendants, plain
 
 _MOVES = frozenset({
     "AveragePool", "Cast", "DequantizeLinear", "Dropout", "DynamicQuantizeLinear", "Expand", "Flatten", "Gather",
-    "Identity", "Pad", "QuantizeLinear", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+    "Identity", "Pad", "QuantizeLinear", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Tile", "Transpose",
+    "Unsqueeze", "Upsample",
 })  # fmt: skip
 _FINISHES = frozenset({
-    "BatchNormalization", "Celu", "Clip", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu",
-    "Relu", "Selu", "Sigmoid", "Softplus", "Swish", "Tanh",
+    "BatchNormalization", "Celu", "Clip", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish",
+    "PRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Swish", "Tanh",
 })  # fmt: skip
 _ATTENTION = frozenset({"Attention", "MultiHeadAttention", "GroupQueryAttention", "Softmax"})
 _LINEAR = frozenset({"BatchNormalization", "Conv", "Einsum", "Gemm", "MatMul", "Softmax"})
@@ -99,6 +101,7 @@ def find_layers(
     """Feature maps on the way to the score, best first; those that only move or begin another one are left out."""
     live = reach(forward, traces, score)
     graph = _Graph(forward, traces)
+    said = _said(forward, traces, score)
     names = Counter(node.name for node in forward.nodes)
     pictures = [i for i in inputs if i.layout]
     rank = max((len(i.size) for i in pictures), default=2)
@@ -106,7 +109,7 @@ def find_layers(
     for node in reversed(forward.nodes):
         name = node.outputs[0]
         tensor = graph.stands.get(name, name)
-        if name not in traces or name not in live or score in (name, tensor):
+        if name not in traces or name not in live or score in (name, tensor) or name in said:
             continue
         shape = forward.type(name).shape or ()
         seen = form(traces[name].roles, shape, rank)
@@ -114,8 +117,33 @@ def find_layers(
             continue
         own = node.name if node.name and names[node.name] == 1 else name
         tokens, prefix = (seen.grid, seen.fold.prefix) if seen.fold else (None, 0)
-        found[name] = Layer(own, tensor, node.op, shape, seen.channel_axis, tokens, prefix, seen.fold)
+        note = f"the grid of its {shape[1]} tokens is {GUESS} it" if seen.fold and seen.fold.made == GUESS else ""
+        if "?" in seen.grid:
+            note = "its grid is open: the picture's proportions decide, for nothing in the graph tells it"
+        found[name] = Layer(own, tensor, node.op, shape, seen.channel_axis, tokens, prefix, seen.fold, note=note)
     return _ranked(graph, live, [i.name for i in pictures], score, found)
+
+
+def _said(forward: Forward, traces: Mapping[str, Trace], score: str) -> set[str]:
+    """Maps that a score with places is made of by moving, enlarging and adding alone: what it says, not why."""
+    if score not in traces or not any(places(axis) for axis in traces[score].roles):
+        return set()
+    producers, axes = forward.producers(), channel_axes(traces)
+    found, waiting = {score}, [score]
+    while waiting:
+        name = waiting.pop()
+        node = producers.get(name)
+        if node is None or node.op not in _MOVES | {"Add", "Sigmoid", "Softmax", "Sub"}:
+            continue
+        for i in node.inputs[: 2 if node.op in ("Add", "Sub") else 1]:
+            if i in axes and i not in found and _channels(forward, axes, i) == _channels(forward, axes, score):
+                found.add(i)
+                waiting.append(i)
+    return found
+
+
+def _channels(forward: Forward, axes: Mapping[str, int], name: str) -> int | str | None:
+    return (forward.type(name).shape or ())[axes[name]] if name in axes else None
 
 
 def _ranked(
@@ -149,7 +177,7 @@ def _why(layer: Layer, position: str, share: Fraction) -> str:
     said = [position, f"{grid} places" if layer.fold is None else f"{grid} places folded from {layer.layout}"]
     if layer.fold and (layer.fold.prefix or layer.fold.suffix):
         others = [f"{n} {where}" for n, where in ((layer.prefix, "before"), (layer.fold.suffix, "after")) if n]
-        said.append(f"{' and '.join(others)} them by {layer.fold.made}")
+        said.append(f"{' and '.join(others)} them by {layer.fold.made.split(',')[0]}")
     part = f"{float(share):.0%}" if share > 0.01 else "few"
     return ", ".join([*said, "on all ways to the score" if share == 1 else f"on {part} of the ways to the score"])
 

@@ -1,6 +1,6 @@
 """How photographs become the model's input, as found in the file, beside it, in the graph, or guessed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from onnxcam.grad.forward import Forward
 from onnxcam.inspection.entry import entry
@@ -17,10 +17,10 @@ def slot(picture: Input, score: Score | None = None) -> Slot:
     return Slot(size, picture.layout or "NCHW", picture.dtype, picture.channels, dense)
 
 
-def photographs(inputs: Sequence[Input], seen: Input | None = None) -> Input | None:
-    """The input that takes photographs: `seen` where it is one, else the first in two dimensions with channels."""
-    two = [i for i in inputs if i.layout in ("NCHW", "NHWC")]
-    return seen if seen in two else next(iter(two), None)
+def photographs(inputs: Sequence[Input], seen: Container[str] = ()) -> Input | None:
+    """The input that takes photographs, of two dimensions with channels: one of those `seen`, else the first."""
+    two = [i for i in inputs if i.layout in ("NCHW", "NHWC") and any(d != 1 for d in i.size)]
+    return next((i for i in two if i.name in seen), next(iter(two), None))
 
 
 def prepared(

@@ -11,6 +11,7 @@ from onnxcam.preprocessing.presets import fitted, gray, preset
 from onnxcam.preprocessing.spec import Preprocess, Slot
 
 DEFAULT = (224, 224)
+DENSE = (640, 640)  # what answers for each place is trained on larger pictures
 RANGES = {
     "imagenet": (-2.118, 2.64),
     "tf": (-1.0, 1.0),
@@ -18,6 +19,7 @@ RANGES = {
     "raw": (0.0, 255.0),
     "caffe": (-123.7, 151.1),
 }
+_NOTHING = "nothing in the file or beside it says"
 MEANS = (0.485, 0.456, 0.406)  # ImageNet's, of red, green and blue
 
 
@@ -66,7 +68,7 @@ def guess(slot: Slot, entry: Entry) -> tuple[Preprocess, tuple[str, ...]]:
     """The preprocessing that is likeliest, and the line that says so and why."""
     name, why = _likeliest(slot, entry)
     free = slot.size is None and entry.resized
-    found = preset(name, None if free else slot.size or DEFAULT)
+    found = preset(name, None if free else slot.size or (DENSE if slot.dense else DEFAULT))
     if slot.dense and found.resize == "crop":
         found = dataclasses.replace(found, resize="stretch")
     found = fitted(found, slot)
@@ -103,8 +105,8 @@ def _likeliest(slot: Slot, entry: Entry) -> tuple[str, str]:
     if slot.channels == 1:
         return "unit", "it has one channel, and nothing says more"
     if slot.layout == "NHWC":
-        return "tf", "nothing says; Keras's MobileNet, Inception and Xception want it, its ResNet and VGG want 'caffe'"
-    return "imagenet", "nothing in the file or beside it says"
+        return "tf", f"{_NOTHING}, and while Keras's MobileNet and Inception want it, its ResNet and VGG want 'caffe'"
+    return "imagenet", _NOTHING
 
 
 def _steps(entry: Entry) -> str:

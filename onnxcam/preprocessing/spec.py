@@ -86,6 +86,9 @@ class Preprocess:
         for name, (good, wanted) in self._rules().items():
             if not good:
                 raise InputError(f"Preprocessing: '{name}' must be {wanted}, not {getattr(self, name)!r}.")
+        before = self.resized or ((self.shortest_edge,) if self.shortest_edge else ())
+        if self.resize == "crop" and self.size and before:  # for readers of the JSON that know the ratio only
+            object.__setattr__(self, "crop_ratio", min(1.0, min(self.size) / min(before)))
 
     def _rules(self) -> dict[str, tuple[bool, str]]:
         channels = 1 if self.color == "GRAY" else 3

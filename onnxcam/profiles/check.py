@@ -5,7 +5,7 @@ walk is over any graph: branches and bodies of If, Loop and Scan, functions, and
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
@@ -123,7 +123,7 @@ def _of_file(model: onnx.ModelProto, forward: Forward, where: Profile) -> Iterat
     for value in model.graph.input:
         about = replace(about, tensor=value.name)
         if value.name in forward.initializers and model.ir_version > 3 and not where.defaults:
-            yield value.name, replace(about, severity="differs", why="its default is built in, nothing can be given for it")
+            yield value.name, replace(about, severity="differs", why="its default is built in: nothing can be given")
         elif where.fixed and forward.has_type(value.name) and not forward.type(value.name).is_static:
             severity: Severity = "falls back" if where.rest else "fails"
             yield value.name, replace(about, severity=severity, why="its size is not fixed")
@@ -199,7 +199,8 @@ def _refusal(node: Node, forward: Forward, where: Profile, half: bool) -> tuple[
     except defs.SchemaError:
         use = _Use(node, forward, None, half)
     limits = [limit for versions, limit in where.limits.get(node.op, ()) if any(use.version in r for r in versions)]
-    broken = sorted((("", why, x.mark) for x in limits if (why := x.broken(use))), key=lambda b: "! ~".index(b[2] or " "))
+    found = [("", why, limit.mark) for limit in limits if (why := limit.broken(use))]
+    broken = sorted(found, key=lambda reason: "! ~".index(reason[2] or " "))
     if broken and broken[0][2] == "!":
         return broken[0]
     rows = where.rows.get((node.domain, node.op), ())
@@ -271,7 +272,7 @@ class _Use:
 
 
 def _formal(
-    names: tuple[str, ...], formal: list[defs.OpSchema.FormalParameter]
+    names: tuple[str, ...], formal: Sequence[defs.OpSchema.FormalParameter]
 ) -> list[tuple[str, defs.OpSchema.FormalParameter]]:
     """Tensors with the parameters that they are given for: the last one may be repeated."""
     repeated = formal and formal[-1].option == defs.OpSchema.FormalParameterOption.Variadic

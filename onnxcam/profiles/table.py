@@ -8,7 +8,7 @@
 
 A line of [operators] says: these versions of Resize (opsets in which its specification changed), with types of these
 for T and T1, which are type parameters of the specification. Several lines for one operator are alternatives; what a
-line does not name may be anything. A limit (see `limits`) has to hold too, for the versions before its colon or for all.
+line does not name may be anything. A limit (see `limits`) has to hold too, for the versions before its colon, or all.
 """
 
 import tomllib
@@ -43,9 +43,9 @@ class Profile:
     """A runtime: what it has, and what becomes of a node that it lacks.
 
     `opset` and `ir` are the newest that it reads, None where it does not look. `rest` is the profile of what takes the
-    nodes that this one lacks; without it they fail. `functions` are put in place of their calls: those that are a model's
-    "own", and the bodies that are "specified" of operators that it lacks. `half`: what it lacks in half precision it
-    computes in float32. `defaults`: an input may have one. `fixed`: sizes have to be known beforehand.
+    nodes that this one lacks; without it they fail. `functions` take the place of their calls: a model's "own", and the
+    bodies that are "specified" of operators that it lacks. `half`: what it lacks in half precision it computes in
+    float32. `defaults`: an input may have one. `fixed`: sizes have to be known beforehand.
     `members` are the profiles that this one stands for; it then has no table of its own.
     """
 
@@ -75,8 +75,8 @@ def profile(name: str) -> Profile:
             key = (operator if isinstance(lines, dict) else "", op)
             rows[key] = tuple(_row(line) for line in ([text] if isinstance(text, str) else text))
     limits = {op: tuple(_limit(text) for text in texts) for op, texts in document.pop("limits", {}).items()}
-    lists = {key: tuple(document.pop(key, ())) for key in ("sources", "members", "functions")}
-    return Profile(name, rows=rows, limits=limits, **lists, **document)
+    document |= {key: tuple(document.get(key, ())) for key in ("sources", "members", "functions")}
+    return Profile(name=name, rows=rows, limits=limits, **document)
 
 
 def _row(line: str) -> Row:

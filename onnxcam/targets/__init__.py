@@ -21,7 +21,7 @@ from onnxcam.targets.vectors import Similarity, Towards, Weighted
 
 __all__ = [
     "GRAMMAR", "Box", "Character", "Class", "Files", "Finer", "Goal", "LogOdds", "Masked", "Point", "Probability",
-    "Rectangle", "Region", "Similarity", "Step", "Sum", "Target", "Targets", "Towards", "Weighted", "read_targets",
+    "Rectangle", "Region", "Similarity", "Step", "Sum", "Target", "Targets", "Towards", "Weighted", "is_local", "read_targets",
 ]  # fmt: skip
 
 Target = int | str | Goal | Sequence[int | str | Goal] | None
@@ -72,6 +72,14 @@ def read_targets(target: Target, score: Score, labels: Sequence[str] | None, fil
     if not isinstance(target, (Sequence, np.ndarray)) or not len(target):
         raise InputError(f"A target is an index, a name, 'top5', or a list of one for each sample, not {target!r}.")
     return _each(list(target), reader)
+
+
+def is_local(goal: Goal) -> bool:
+    """Whether a target is in some places of the picture, or steps of a text, and not in others."""
+    if isinstance(goal, Sum):
+        return any(is_local(term) for _, term in goal.terms)
+    peak = isinstance(goal, Region) and goal.where == "peak"
+    return peak or isinstance(goal, (Box, Character, Masked, Point, Rectangle, Step))
 
 
 def _one(target: object, reader: Reader) -> Targets:

@@ -75,7 +75,7 @@ class Reader:
         wanted = text.strip()
         if not self._is_label(wanted) and (ranks := top_k(wanted)):
             if self.score.kind != "boxes":
-                raise InputError(f"'{text}': {self.score.kind} have no ranks. Name what you want.")
+                raise InputError(f"No class '{text}' here: 'topK' is for all samples, of a row of classes or of boxes.")
             return tuple(Box(rank=rank) for rank in range(ranks))
         return (self._sum(wanted),)
 

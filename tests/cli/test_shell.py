@@ -54,6 +54,11 @@ class FakeExplanation:
         self.labels = [f"class name {i}" for i in range(1000)]
         self.warnings = ["the map is 0 everywhere"]
 
+    def record(self, row):
+        cls, score = int(self.targets[row]), float(self.scores[row])
+        probability = float(self.probabilities[row])
+        return {"class": cls, "label": self.labels[cls], "probability": probability, "score": score, "peak": [0, 0]}
+
     def save(self, folder):
         return [os.path.join(folder, "a_overlay.png")]
 

@@ -197,8 +197,6 @@ def ones(*shape: int) -> np.ndarray:
 
 SCALES = np.float32([1, 1, 2, 2])
 REFUSED_BY_US = [
-    bad("Conv", W, strides=[0, 0], said="strides"),
-    bad("Conv", W, strides=[-1, 1], said="strides"),
     bad("Conv", W, group=2),
     bad("Conv", W, group=0),
     bad("Conv", W, auto_pad="SAME"),
@@ -207,7 +205,6 @@ REFUSED_BY_US = [
     bad("Conv", said="input size 1"),
     bad("MaxPool", kernel_shape=[3], said="kernel_shape"),
     bad("MaxPool", said="kernel_shape"),
-    bad("AveragePool", kernel_shape=[0, 2], said="kernel_shape"),
     bad("Transpose", perm=[0, 1]),
     bad("Concat", ones(2, 3, 6, 6), axis=9, said="axis"),
     bad("Concat", ones(2, 3, 6, 6), said="axis"),
@@ -235,6 +232,9 @@ REFUSED_BY_US = [
     bad("MeanVarianceNormalization", axes=[0, 9], said="axis"),
 ]
 REFUSED_BY_THE_RUNTIME = [
+    bad("Conv", W, strides=[0, 0]),
+    bad("Conv", W, strides=[-1, 1]),
+    bad("AveragePool", kernel_shape=[0, 2]),
     bad("Conv", W, dilations=[0, 1]),
     bad("Conv", W, pads=[-1, 0, 0, 0]),
     bad("Softmax", axis=7),

@@ -179,3 +179,11 @@ def test_inspect_shows_what_explain_takes():
         assert inspection.preprocess == explainer.preprocess, name
         assert inspection.preprocess.describe() == explainer.preprocess.describe(), name
         assert set(inspection.assumed) <= set(explainer.assumptions), name
+
+
+def test_a_mean_that_is_fed_hides_no_deviation():
+    """Keras's exporter leaves the mean of a Normalization an input, as in its ConvNeXt."""
+    steps = "a = Sub(x, o) e = Div(a, s)"
+    got, said = found(entering(steps, "float[1, 3, 1, 1] o, float[N, 3, 6, 5]", s=channels(STD * 255)))
+    assert (got.mean, got.std, got.size) == (*RAW, (6, 5))
+    assert "normalises by itself" in said

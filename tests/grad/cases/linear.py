@@ -7,6 +7,8 @@ CASES: list[Case] = [
     case("MatMul", (5, 2, 3), (3, 4)),
     case("MatMul", (2, 3), (5, 3, 4)),
     case("MatMul", (2, 1, 2, 3), (5, 3, 4)),
+    case("MatMul", (2, 3), (3, 3)),
+    case("MatMul", (5, 2, 3), (3, 3)),
     case("MatMul", (3,), (3, 4)),
     case("MatMul", (2, 3), (3,)),
     case("MatMul", (3,), (3,)),
@@ -16,4 +18,5 @@ CASES: list[Case] = [
       (((2, 3), (3, 4), 0, 0), ((3, 2), (3, 4), 1, 0), ((2, 3), (4, 3), 0, 1), ((3, 2), (4, 3), 1, 1))),
     case("Gemm", (2, 3), (3, 4), (2, 1)),
     case("Gemm", (2, 3), (3, 4), since=11),
+    *(case("Gemm", (2, 3), (3, 3), (3,), transB=tb, alpha=0.5) for tb in (0, 1)),
 ]  # fmt: skip

@@ -1,0 +1,155 @@
+"""Which models are detectors, and how their outputs are read: by shapes, names and the graph."""
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxcam
+from tests.builders import model
+
+TOWER = """a = Conv(image, W) fine = Relu(a) b = Conv<strides = [2, 2]>(fine, V) coarse = Relu(b)"""
+W = np.ones((2, 3, 1, 1), np.float32)
+V = np.ones((2, 2, 1, 1), np.float32)
+
+
+def heads(count: int) -> dict[str, np.ndarray]:
+    return {"W": W, "V": V, "H": np.ones((count, 2, 1, 1), np.float32), "flat": np.int64([0, count, -1])}
+
+
+def found(text: str, **more: object):
+    return onnxcam.inspect(model(text, **more)).scores[0]
+
+
+def yolo5(classes: int) -> onnx.ModelProto:
+    width = 5 + classes
+    text = f"""det (float[N, 3, 8, 8] image) => (float[N, 64, {width}] out) {{
+      {TOWER} h = Conv(fine, H) f = Reshape(h, flat) t = Transpose<perm = [0, 2, 1]>(f) s = Sigmoid(t)
+      xy = Slice(s, zero, two, last) wh = Slice(s, two, four, last) rest = Slice(s, four, end, last)
+      out = Concat<axis = 2>(xy, wh, rest)
+    }}"""
+    numbers = {"zero": 0, "two": 2, "four": 4, "end": width, "last": 2}
+    return model(text, **heads(width), **{k: np.int64([v]) for k, v in numbers.items()})
+
+
+def test_yolo_with_objectness():
+    score = onnxcam.inspect(yolo5(3)).scores[0]
+    assert (score.kind, score.boxes.layout, score.boxes.classes, score.axis) == ("boxes", "rows", 3, 2)
+    assert (score.boxes.form, score.boxes.unit, score.boxes.levels) == ("cxcywh", "pixels", ("fine",))
+
+
+def yolo8(width: int) -> str:
+    return f"""det (float[N, 3, 8, 8] image) => (float[N, {width}, 80] output0) {{
+      {TOWER}
+      c = Conv(fine, C) d = Conv(coarse, C) cf = Reshape(c, flat) df = Reshape(d, flat) k = Concat<axis = 2>(cf, df)
+      classes = Sigmoid(k)
+      e = Conv(fine, B) f = Conv(coarse, B) ef = Reshape(e, four) ff = Reshape(f, four)
+      corners = Concat<axis = 2>(ef, ff)
+      output0 = Concat<axis = 1>(corners, classes)
+    }}"""
+
+
+def eight(classes: int) -> dict[str, np.ndarray]:
+    shapes = {"flat": np.int64([0, classes, -1]), "four": np.int64([0, 4, -1])}
+    kernels = {"C": np.ones((classes, 2, 1, 1), np.float32), "B": np.ones((4, 2, 1, 1), np.float32)}
+    return {"W": W, "V": V, **kernels, **shapes}
+
+
+def test_yolo_without_objectness_and_its_two_sizes_of_boxes():
+    inspection = onnxcam.inspect(model(yolo8(7), **eight(3)))
+    score = inspection.scores[0]
+    assert (score.kind, score.boxes.layout, score.boxes.classes, score.axis) == ("boxes", "columns", 3, 1)
+    assert sorted(score.boxes.levels) == ["coarse", "fine"]
+    assert sorted(layer.tensor for layer in inspection.layers[:2]) == ["coarse", "fine"]
+    assert sorted(onnxcam.Explainer(model(yolo8(7), **eight(3))).layers) == ["coarse", "fine"]
+
+
+def test_what_comes_after_the_classes_is_no_class():
+    proto = model(yolo8(11), **eight(7))
+    assert onnxcam.inspect(proto).scores[0].classes == 7
+    proto.metadata_props.add(key="names", value="{0: 'a', 1: 'b'}")
+    proto.metadata_props.add(key="stride", value="32")
+    assert onnxcam.inspect(proto).scores[0].classes == 2
+
+
+def test_boxes_that_the_graph_has_sorted():
+    text = f"""det (float[N, 3, 8, 8] image) => (float[N, 5, 6] out) {{
+      {TOWER} h = Conv(fine, H) f = Reshape(h, flat) t = Transpose<perm = [0, 2, 1]>(f)
+      s = ReduceMax<axes = [2]>(t) best, index = TopK<axis = 1>(s, five)
+      out = Expand(best, wide)
+    }}"""
+    score = found(text, **heads(6), five=np.int64([5]), wide=np.int64([1, 1, 6]))
+    assert (score.kind, score.boxes.layout, score.boxes.form) == ("boxes", "list", "xyxy")
+
+
+@pytest.mark.parametrize("batch", ["", "N, "])
+def test_boxes_scores_and_labels(batch):
+    text = f"""det (float[N, 3, 8, 8] image, float[{batch}S, 4] q, float[{batch}S] s, int64[{batch}S] l)
+      => (float[{batch}S, 4] boxes, int64[{batch}S] labels, float[{batch}S] scores) {{
+      {TOWER} boxes = Identity(q) labels = Identity(l) m = ReduceMean<keepdims = 0>(coarse) scores = Add(s, m)
+    }}"""
+    score = found(text, W=W, V=V)
+    boxes = score.boxes
+    assert (score.kind, score.tensor, boxes.layout, boxes.labels) == ("boxes", "scores", "few", "labels")
+    assert (boxes.corners, boxes.form, boxes.unit, boxes.levels) == ("boxes", "xyxy", "pixels", ("fine",))
+
+
+def pair(ending: str, *, first: bool = False, centred: bool = False, classes: int = 3, names: tuple[str, str]) -> str:
+    shape = f"{classes}, 64" if first else f"64, {classes}"
+    turn = "Identity" if first else "Transpose<perm = [0, 2, 1]>"
+    return f"""det (float[N, 3, 8, 8] image) => (float[N, {shape}] {names[0]}, float[N, 64, 4] {names[1]}) {{
+      {TOWER} h = Conv(fine, H) f = Reshape(h, flat) raw = {turn}(f) {names[0]} = {ending}(raw)
+      e = Conv(fine, B) ef = Reshape(e, four) et = Transpose<perm = [0, 2, 1]>(ef)
+      {names[1]} = {"Sigmoid" if centred else "Identity"}(et)
+    }}"""
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"ending": "Identity", "centred": True}, ("apart", "logits", None, "cxcywh", "fractions", None, 2)),
+        ({"ending": "Sigmoid", "centred": True}, ("apart", "raw", "sigmoid", "cxcywh", "fractions", None, 2)),
+        ({"ending": "Softmax<axis = 2>"}, ("apart", "raw", "softmax", None, "pixels", 0, 2)),
+        ({"ending": "Identity", "first": True}, ("classes first", "logits", None, None, "pixels", None, 1)),
+        (
+            {"ending": "Identity", "centred": True, "classes": 92},
+            ("apart", "logits", None, "cxcywh", "fractions", 91, 2),
+        ),
+    ],
+)
+def test_scores_beside_coordinates(options, expected):
+    classes = options.get("classes", 3)
+    text = pair(**options, names=("logits", "pred_boxes"))
+    more = {"B": np.ones((4, 2, 1, 1), np.float32), "four": np.int64([0, 4, -1])}
+    score = found(text, **heads(classes), **more)
+    boxes = score.boxes
+    read = (boxes.layout, score.tensor, score.activation, boxes.form, boxes.unit, boxes.background, score.axis)
+    assert (score.kind, boxes.classes, *read) == ("boxes", classes, *expected)
+
+
+# ----- what is no detector -----
+@pytest.mark.parametrize(
+    ("text", "kind", "axis"),
+    [
+        ("p = GlobalAveragePool(fine) out = Flatten(p)", "classes", 1),
+        ("out = Conv(fine, H)", "regions", 1),
+        ("h = Conv(fine, H) out = Transpose<perm = [0, 2, 3, 1]>(h)", "regions", 3),
+        ("h = Conv(fine, H) f = Reshape(h, flat) t = Transpose<perm = [0, 2, 1]>(f) out = Softmax<axis = 2>(t)",
+         "sequence", 2),
+        ("h = Conv(fine, H) f = Reshape(h, flat) out = Transpose<perm = [0, 2, 1]>(f)", "classes", 1),
+        ("p = GlobalAveragePool(fine) f = Flatten(p) n = ReduceL2<axes = [1]>(f) out = Div(f, n)", "embedding", 1),
+    ],
+)  # fmt: skip
+def test_what_is_no_detector(text, kind, axis):
+    shapes = {
+        "classes": "[N, 2]", "regions": "[N, 6, 8, 8]", "sequence": "[N, 64, 6]", "embedding": "[N, 2]"
+    }  # fmt: skip
+    shape = "[N, 64, 6]" if "Reshape" in text else "[N, 8, 8, 6]" if axis == 3 else shapes[kind]
+    used = {k: v for k, v in heads(6).items() if k in "WV" or f"{k})" in text}
+    score = found(f"net (float[N, 3, 8, 8] image) => (float{shape} out) {{ {TOWER} {text} }}", **used)
+    assert (score.kind, score.axis, score.boxes) == (kind, axis, None)
+
+
+def test_a_score_of_a_detector_by_name_is_read_as_it_was_found():
+    proto = model(yolo8(7), **eight(3))
+    assert onnxcam.inspect(proto, score="output0").scores[0].kind == "boxes"
+    assert onnxcam.inspect(proto, score="classes").scores[0].kind == "classes"

@@ -1,0 +1,62 @@
+"""Inputs as they come: bytes, channels last, resized and normalised inside the graph, several of them."""
+
+import numpy as np
+import pytest
+
+import onnxcam
+from tests.builders import model, names
+
+CONV = "c = Conv(h, W) map = Relu(c) p = GlobalAveragePool(map) f = Flatten(p) y = MatMul(f, H)"
+WEIGHTS = {"W": np.ones((4, 3, 3, 3)), "H": np.ones((4, 2)), "mean": np.ones((3, 1, 1)), "last": np.ones(3)}
+BEFORE = {
+    "bytes, channels last, normalised": (
+        "uint8[N, 16, 18, 3] x",
+        "a = Cast<to = 1>(x) b = Sub(a, last) t = Transpose<perm = [0, 3, 1, 2]>(b) h = Div(t, mean)", "NHWC", (16, 18),
+    ),
+    "bytes, channels first": ("uint8[N, 3, 16, 18] x", "a = Cast<to = 1>(x) h = Sub(a, mean)", "NCHW", (16, 18)),
+    "resized before it is turned": (
+        "float[N, H, W, 3] x",
+        "a = Resize<mode = \"linear\">(x, , , size) h = Transpose<perm = [0, 3, 1, 2]>(a)", "NHWC", ("H", "W"),
+    ),
+    "three wide, channels last": (
+        "float[N, 16, 3, 3] x", "a = Relu(x) b = Neg(a) h = Transpose<perm = [0, 3, 1, 2]>(b)", "NHWC", (16, 3),
+    ),
+    "weights on the left": ("float[N, 3, 16, 18] x", "h = Sub(mean, x)", "NCHW", (16, 18)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BEFORE)
+def test_the_layout_is_what_the_first_convolution_makes_of_it(kind):
+    x, text, layout, size = BEFORE[kind]
+    weights = {k: v for k, v in WEIGHTS.items() if f" {k})" in f"{text} {CONV}" or f"({k}," in text}
+    if "size" in text:
+        weights["size"] = np.int64([1, 12, 12, 3])
+    found = onnxcam.inspect(model(f"net ({x}) => (float[N, 2] y) {{ {text} {CONV} }}", **weights))
+    assert (found.image().layout, found.image().size) == (layout, size)
+    assert (found.layers[0].name, found.layers[0].layout) == ("map", "NCHW")
+
+
+def test_a_signal_with_channels_last():
+    text = "net (float[N, 50, 2] x) => (float[N, 4] y) { t = Transpose<perm = [0, 2, 1]>(x) map = Conv(t, W)"
+    proto = model(f"{text} y = ReduceMean<axes = [2], keepdims = 0>(map) }}", W=np.ones((4, 2, 3)))
+    found = onnxcam.inspect(proto)
+    assert (found.image().layout, found.image().size, found.layers[0].grid) == ("NLC", (50,), (48,))
+
+
+def test_a_picture_and_what_is_known_of_it():
+    """Metadata is no picture; the layers see the picture, and the map has its size."""
+    text = """net (float[N, 5] meta, uint8[N, 16, 18, 3] photo) => (float[N, 2] y) {
+      a = Cast<to = 1>(photo) h = Transpose<perm = [0, 3, 1, 2]>(a) c = Conv(h, W) map = Relu(c)
+      p = GlobalAveragePool(map) f = Flatten(p) j = Concat<axis = 1>(f, meta) y = MatMul(j, H9)
+    }"""
+    rng = np.random.default_rng(0)
+    proto = model(text, W=rng.normal(size=(4, 3, 3, 3)), H9=rng.normal(size=(9, 2)))
+    found = onnxcam.inspect(proto)
+    assert [(i.name, i.layout) for i in found.inputs] == [("meta", None), ("photo", "NHWC")]
+    assert names(found.layers) == ["map"]
+    assert found.sees(found.layers[0]).name == "photo"
+    feeds = {
+        "meta": rng.normal(size=(2, 5)).astype(np.float32),
+        "photo": rng.integers(0, 255, (2, 16, 18, 3), np.uint8),
+    }
+    assert onnxcam.Explainer(proto)(feeds).maps.shape == (2, 16, 18)
