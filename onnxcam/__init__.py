@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from onnxcam.conversion import convert
     from onnxcam.errors import InputError, ModelError, OnnxcamError, RuntimeUnavailable, UnsupportedGradient
     from onnxcam.grad.vjp import vjp
-    from onnxcam.inspection import Inspection, inspect
+    from onnxcam.inspection import Inspection
     from onnxcam.methods import METHODS
     from onnxcam.original import strip
     from onnxcam.pipeline import Explainer
+    from onnxcam.profiles.check import check
     from onnxcam.report import Explanation
+    from onnxcam.trial import inspect
 
 _HOMES = {
     "METHODS": "methods",
@@ -25,8 +27,9 @@ _HOMES = {
     "OnnxcamError": "errors",
     "RuntimeUnavailable": "errors",
     "UnsupportedGradient": "errors",
+    "check": "profiles.check",
     "convert": "conversion",
-    "inspect": "inspection",
+    "inspect": "trial",
     "strip": "original",
     "vjp": "grad.vjp",
 }
@@ -41,6 +44,7 @@ __all__ = [
     "OnnxcamError",
     "RuntimeUnavailable",
     "UnsupportedGradient",
+    "check",
     "convert",
     "inspect",
     "strip",

@@ -52,13 +52,13 @@ def into_photos(found: Mapping[str, Array] | None, laid: Sequence[Geometry]) -> 
 def refuse_lost(found: Mapping[str, Array], goals: Sequence[Goal], first: int) -> None:
     """Raise InputError for a box, step or character that is not there; what was asked for by its number must be."""
     for k, goal in enumerate(goals):
-        lost = np.flatnonzero(found["index"][:, k] < 0) if "index" in found else []
+        lost: list[int] = np.flatnonzero(found["index"][:, k] < 0).tolist() if "index" in found else []
         every = isinstance(goal, Character) and goal.index < 0
-        if len(lost) and not every and isinstance(goal, (Box, Character, Step)):
+        if lost and not every and isinstance(goal, (Box, Character, Step)):
             kind = type(goal).__name__.lower()
             number = f" number {goal.index}" if goal.index >= 0 else f" of rank {k + 1}" if k else ""
             raise InputError(
-                f"Sample {first + int(lost[0])} has no such {kind}{number}. Look at the model's outputs, or ask for "
+                f"Sample {first + lost[0]} has no such {kind}{number}. Look at the model's outputs, or ask for "
                 "another: 'top' is the best there is."
             )
 

@@ -20,6 +20,7 @@ from onnxcam.profiles.check import require
 from onnxcam.splitting import split
 from onnxcam.target import TOP
 from onnxcam.targets import Goal, read_targets
+from onnxcam.trial import informed
 from onnxcam.triton import config
 
 
@@ -36,6 +37,7 @@ def convert(
     heatmap: DType = "float32",
     size: Size = "input",
     gate: bool = False,
+    required: bool = False,
     tail: str | os.PathLike[str] | None = None,
     profile: str | None = None,
     triton: str | os.PathLike[str] | None = None,
@@ -52,7 +54,8 @@ def convert(
     `size="layer"`), by `method` with its `options`; `cam/class`, int64 [N], the class that is explained.
     With `target="top5"` there is no `cam/target`; heat maps and classes are [N, 5, …], gradients [N, 5, *layer].
     With `gate`, all of it is computed only where the input `cam/explain`, bool [1], is true (its default), and empty
-    where it is not. With `tail`, a path, that file computes it, from what `output` returns beside its own outputs, and
+    where it is not. With `required`, these inputs have no defaults: most runtimes other than onnxruntime for C, C++ and
+    Python know no optional inputs. With `tail`, a path, that file computes it, from what `output` returns beside its own outputs, and
     takes by the same names; the model that is returned is the whole in one. Without `emit`, it is what `method` needs.
     With `profile`, a name of `onnxcam.check`, nothing is written that would not run there. `triton` is a folder for a
     model repository, in which the model is called as `output` is.
@@ -62,12 +65,12 @@ def convert(
     Raises InputError for a layer, class, method or emission that is not there, ModelError for a model without a feature
     map on the way to its score, and UnsupportedGradient naming every operator on the way without a gradient.
     """
-    chosen = plan(model, layers, score)
+    chosen = plan(model, layers, score, informed)
     if emit is None:
         emit = ("activation", "gradient") if method is None or find(method).uses == "gradient" else ("activation",)
     wanted, goals = _aimed(target, chosen, labels)
     method = default_method(goals) if method is None and "heatmap" in emit else method
-    recipe = Recipe(emit, wanted, method, dict(options or {}), heatmap, size, gate, arithmetic, goals)
+    recipe = Recipe(emit, wanted, method, dict(options or {}), heatmap, size, gate, arithmetic, goals, required)
     if tail is not None and (gate or output is None):
         raise InputError(
             "A tail of its own needs an output for the model itself, and no gate: run it where it is wanted."

@@ -83,7 +83,10 @@ def assumptions(
 ) -> list[str]:
     """Lines that say what was chosen automatically, for a person."""
     lines = []
-    if layers == "auto":
+    if layers == "auto" and chosen.score.boxes is not None and chosen.layers[0].tensor in chosen.score.boxes.levels:
+        names = ", ".join(f"'{layer.name}'" for layer in chosen.layers)
+        lines.append(f"layer {names}: what the convolutions that make the boxes' scores read")
+    elif layers == "auto":
         layer = chosen.layers[0]
         grid = "×".join(str(d) if isinstance(d, int) else "?" for d in layer.grid)
         lines.append(f"layer '{layer.name}': the last feature map with a spatial extent, {layer.layout}, grid {grid}")

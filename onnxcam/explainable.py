@@ -48,7 +48,8 @@ def extend(chosen: Plan, recipe: Recipe) -> onnx.ModelProto:
         named = _gated(outer, tape, named, inputs[EXPLAIN])
     outputs = [outer.rename(value, name) for name, value in named.items()] if not recipe.gate else list(named.values())
     result = graft(chosen.source.proto, outer.nodes, outer.tensors([*inputs.values()]), outer.tensors(outputs))
-    result.graph.initializer.extend(numpy_helper.from_array(default, name) for name, default in defaults.items())
+    if not recipe.required:
+        result.graph.initializer.extend(numpy_helper.from_array(default, name) for name, default in defaults.items())
     _describe(result, chosen, recipe, index)
     return result
 
@@ -75,7 +76,7 @@ def _explained(
         found |= findings(aimed) if aimed else {}
     if "heatmap" in emit:
         maps = [drawn(floats, recipe, tape, g) for g in gradients or [{}]]
-        found[HEATMAP] = _stacked(maps, count)
+        found[HEATMAP] = _of_samples(_stacked(maps, count), floats)
     if "class" in emit and classes is not None:
         found[CLASS] = classes if count else op.Squeeze(classes, axes=[1])
     if "class" in emit and aimed:
@@ -121,6 +122,14 @@ def _stacked(values: Sequence[Value], count: int | None) -> Value:
         return values[0]
     columns = [op.Unsqueeze(v, axes=[1]) for v in values]
     return op.Concat(*columns, axis=1) if len(columns) > 1 else columns[0]
+
+
+def _of_samples(value: Value, floats: Plan) -> Value:
+    """`value` with its first axis under the name that the model's input has for it."""
+    samples = floats.forward.type(floats.inspection.inputs[0].name).shape
+    if not samples or isinstance(value.shape[0], int) or not isinstance(samples[0], str):
+        return value
+    return value.tape.retype(value, Type(value.dtype, (samples[0], *value.shape[1:])))
 
 
 def _gated(outer: Tape, tape: Tape, named: Mapping[str, Value], explain: Value) -> dict[str, Value]:

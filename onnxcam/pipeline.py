@@ -35,6 +35,7 @@ from onnxcam.report import Explanation
 from onnxcam.run import Session
 from onnxcam.target import TOP, Floats, Ints, ranked, totals
 from onnxcam.targets import Files, Target, read_targets
+from onnxcam.trial import informed
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -72,7 +73,7 @@ class Explainer:
         """Choose, rewrite and load. Raises the errors of `onnxcam.convert`, and RuntimeUnavailable."""
         if batch < 1:
             raise InputError(f"batch is {batch}; it has to be at least 1.")
-        chosen = plan(model, layers, score)
+        chosen = plan(model, layers, score, informed)
         told = chosen.told
         if target is None and told:
             target = json.loads(told["cam.target"]) if told["cam.target"].lstrip("-").isdigit() else told["cam.target"]
@@ -111,6 +112,8 @@ class Explainer:
         self._session: Session | None = None
         self.provider = self.session.provider
         self.assumptions = assumptions(chosen, layers, score, labels, self.labels, said, providers, self.provider)
+        if method == "auto" and "cam.method" not in told and self.method.name != "gradcam":
+            self.assumptions.append(f"method {self.method.name}: what is explained is in one place")
 
     @property
     def session(self) -> Session:
@@ -206,7 +209,7 @@ class Explainer:
             samples=samples + first,
             outputs={k: v for k, v in outputs.items() if not k.startswith("cam/")},
             layers=self.layers,
-            warnings=_warnings(raw, chosen, samples + first, self.labels),
+            warnings=_warnings(raw, chosen, scores[samples, chosen], samples + first, self.labels),
             labels=self.labels,
             about=self._about(),
         )
@@ -234,7 +237,7 @@ class Explainer:
             samples=samples + first,
             outputs={k: v for k, v in outputs.items() if not k.startswith("cam/")},
             layers=self.layers,
-            warnings=_warnings(raw, targets, samples + first, self.labels),
+            warnings=_warnings(raw, targets, flat[NUMBER], samples + first, self.labels),
             labels=self.labels,
             about=self._about(),
             found={k: v for k, v in flat.items() if k != NUMBER},
@@ -401,20 +404,24 @@ def _steps(count: int, size: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + size, count)) for start in range(0, count, size))
 
 
-def _warnings(raw: Mapping[str, Floats], classes: Ints, samples: Ints, labels: list[str] | None) -> list[str]:
+def _warnings(
+    raw: Mapping[str, Floats], classes: Ints, scores: Floats, samples: Ints, labels: list[str] | None
+) -> list[str]:
     """Say where a map is empty, or not a map at all: a blank picture has a reason.
 
     Where several layers are fused one may be silent, as the sizes of a detector's boxes that are not the chosen one's.
     """
     lines = []
     loud = np.any([m.reshape(len(m), -1).max(axis=1) > 0 for m in raw.values()], axis=0)
-    for name, maps in raw.items():
-        for row, values in enumerate(maps.reshape(len(maps), -1)):
-            cls = int(classes[row])
-            what = "the target" if cls < 0 else labels[cls] if labels and cls < len(labels) else f"class {cls}"
-            if not np.isfinite(values).all():
-                lines.append(f"sample {samples[row]}: '{name}' has values that are not finite; they are shown as 0")
-            elif values.max() <= 0 and not loud[row]:
-                text = f"nothing in '{name}' speaks for {what}: its map is empty. Look at .raw"
-                lines.append(f"sample {samples[row]}: {text}")
+    for row, cls in enumerate(classes.tolist()):
+        said = []
+        what = "the target" if cls < 0 else labels[cls] if labels and cls < len(labels) else f"class {cls}"
+        for name, maps in raw.items():
+            if not np.isfinite(maps[row]).all():
+                said.append(f"'{name}' has values that are not finite; they are shown as 0")
+            elif maps[row].max() <= 0 and not loud[row]:
+                said.append(f"nothing in '{name}' speaks for {what}: its map is empty. Look at .raw")
+        if not np.isfinite(scores[row]) and not said:
+            said.append(f"the score of {what} is {scores[row]}: the map means nothing")
+        lines += [f"sample {samples[row]}: {text}" for text in said]
     return lines

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from onnxcam.errors import InputError, ModelError, unknown
 from onnxcam.grad.forward import Forward
 from onnxcam.grad.precision import Arithmetic
-from onnxcam.inspection import Inspection, Layer, Score, look
+from onnxcam.inspection import Informed, Inspection, Layer, Score, look
 from onnxcam.methods import find
 from onnxcam.model import ModelLike, Source, read
 from onnxcam.original import facts, without
@@ -41,7 +41,8 @@ class Recipe:
 
     `target` is a class index or name, −1 the top class, or "topK" for K classes in one pass. With `gate`, all of it is
     computed only where the input `cam/explain` is true. `goals` are targets that are more than a class, one for each
-    row of a sample; they come instead of `target`, which is then their text.
+    row of a sample; they come instead of `target`, which is then their text. With `required`, the inputs that are added
+    have no defaults.
     """
 
     emit: Sequence[str] = ("activation", "gradient")
@@ -53,6 +54,7 @@ class Recipe:
     gate: bool = False
     arithmetic: Arithmetic = "auto"
     goals: tuple[Goal, ...] = ()
+    required: bool = False
 
     def __post_init__(self) -> None:
         """Raise InputError for names that are not known."""
@@ -76,9 +78,12 @@ def default_method(goals: Sequence[Goal]) -> str:
     return "hirescam" if any(is_local(goal) for goal in goals) else "gradcam"
 
 
-def plan(model: ModelLike, layers: str | Sequence[str] = "auto", score: str = "auto") -> Plan:
+def plan(
+    model: ModelLike, layers: str | Sequence[str] = "auto", score: str = "auto", informed: Informed | None = None
+) -> Plan:
     """Choose layers and score; of an explainable file, what it was made with, on its original.
 
+    `informed` adds to the graph what inference does not tell.
     Raises InputError for unknown names, ModelError where there is nothing to choose.
     """
     source = read(model)
@@ -88,6 +93,7 @@ def plan(model: ModelLike, layers: str | Sequence[str] = "auto", score: str = "a
         layers = json.loads(told["cam.layers"]) if layers == "auto" else layers
         score = told["cam.score"] if score == "auto" else score
     forward = Forward(source.proto, source.folder)
+    forward = informed(source, forward) if informed else forward
     inspection = look(source, forward, score, told)
     names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
     if names == ["auto"]:

@@ -44,6 +44,19 @@ def feature_maps(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
     return {name: value for name, value in values if value.ndim == 4 and value.dtype == np.float32 and side(value) > 1}
 
 
+def flat(value: np.ndarray, axis: int) -> np.ndarray:
+    """Any layout as [N, K, positions], from the axis of the channels."""
+    return np.moveaxis(value, axis, 1).reshape(len(value), value.shape[axis], -1)
+
+
+def axis_like(value: np.ndarray, wanted: np.ndarray) -> int | None:
+    """Find the axis of channels with which `value` is the same feature map as `wanted` [N, K, positions]."""
+    if value.size != wanted.size or value.ndim < 2 or len(value) != len(wanted):
+        return None
+    axes = [axis for axis in range(1, value.ndim) if value.shape[axis] == wanted.shape[1]]
+    return next((axis for axis in axes if relative_error(flat(value, axis), wanted).max() < CLOSE), None)
+
+
 def side(value: np.ndarray) -> int:
     """Tell the height of a feature map in either layout: of its three sizes the middle one."""
     return sorted(value.shape[1:])[1]

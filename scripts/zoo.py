@@ -65,15 +65,10 @@ class Network(nn.Module):
     ReLU6 and Hardswish become SiLU, Hardsigmoid becomes Sigmoid and MaxPool becomes AveragePool, wherever they are.
     """
 
-    def __init__(self, name: str, *, smooth: bool = False) -> None:
-        """Make the network with random weights; `name` is torchvision's."""
+    def __init__(self, model: nn.Module, *, smooth: bool = False) -> None:
+        """Wrap a network."""
         super().__init__()
-        options = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
-        self.model = torchvision.models.get_model(name, weights=None, **options)
-        if name.startswith("densenet"):  # its last activation is a function call, and hooks need a module
-            parts = {"features": self.model.features, "relu": nn.ReLU(), "pool": nn.AdaptiveAvgPool2d(1)}
-            parts |= {"flatten": nn.Flatten(), "classifier": self.model.classifier}
-            self.model = nn.Sequential(OrderedDict(parts))
+        self.model = model
         self.functions = SMOOTH if smooth else NOT_IN_PLACE
         for module in self.modules():
             if hasattr(module, "inplace"):
@@ -85,11 +80,23 @@ class Network(nn.Module):
             return self.model(x)
 
 
+def build(name: str, **options: Any) -> nn.Module:
+    """Make torchvision's network called `name` with random weights."""
+    if name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "init_weights": False}
+    model = torchvision.models.get_model(name, weights=None, **options)
+    if not name.startswith("densenet"):
+        return model
+    parts = {"features": model.features, "relu": nn.ReLU(), "pool": nn.AdaptiveAvgPool2d(1)}
+    parts |= {"flatten": nn.Flatten(), "classifier": model.classifier}
+    return nn.Sequential(OrderedDict(parts))  # its last activation is a function call, and hooks need a module
+
+
 def size_of(name: str) -> int:
     return 299 if name.startswith("inception") else 224
 
 
-def settle(network: nn.Module, size: int) -> None:
+def settle(network: nn.Module, size: int, batches: int = 3) -> None:
     """Give every BatchNorm random scales and shifts, and the statistics of smooth images.
 
     The shifts are mostly positive: around zero a deep random network is chaotic, and multiplies rounding errors by
@@ -102,8 +109,10 @@ def settle(network: nn.Module, size: int) -> None:
         norm.momentum = None  # a plain mean over the batches
         norm.train()
     with torch.no_grad():
-        for seed in range(3):
+        for seed in range(batches if norms else 0):
             network(torch.from_numpy(smooth_images(8, size, seed=100 + seed)))
+    for head in (m for m in network.modules() if isinstance(m, nn.Linear) and not m.weight.any()):
+        nn.init.normal_(head.weight, std=head.in_features**-0.5)  # torchvision's ViT starts with zeros: no gradient
     network.eval()
 
 
@@ -111,7 +120,7 @@ def load(name: str, cache: Path) -> Network:
     """Get the network called `name` (torchvision's, or that and `-smooth`) in float32 and eval mode."""
     weights = cache / name / "weights.pt"
     torch.manual_seed(0)
-    network = Network(name.removesuffix("-smooth"), smooth=name.endswith("-smooth")).eval()
+    network = Network(build(name.removesuffix("-smooth")), smooth=name.endswith("-smooth")).eval()
     if weights.exists():
         network.load_state_dict(torch.load(weights, weights_only=True))
         return network
@@ -125,22 +134,33 @@ def load(name: str, cache: Path) -> Network:
 def export(name: str, exporter: str, cache: Path) -> Path:
     """Write the network as an ONNX file with a dynamic batch: `torchscript-<opset>` or `dynamo`."""
     path = cache / name / f"{exporter}.onnx"
-    if path.exists():
-        return path
-    network = load(name, cache)
-    example = torch.from_numpy(smooth_images(2, size_of(name)))
+    if not path.exists():
+        write(load(name, cache), torch.from_numpy(smooth_images(2, size_of(name))), exporter, path)
+    return path
+
+
+def write(
+    network: nn.Module,
+    example: torch.Tensor,
+    exporter: str,
+    path: Path,
+    outputs: tuple[str, ...] = ("logits",),
+    *,
+    dynamic: bool = True,
+) -> None:
+    """Export a network whose `forward` takes `x`, with a dynamic batch or with that of `example`."""
     partial = path.with_suffix(".partial")
-    options: dict[str, Any] = {"input_names": ["image"], "output_names": ["logits"]}
+    options: dict[str, Any] = {"input_names": ["image"], "output_names": list(outputs)}
     if exporter == "dynamo":
-        options |= {"dynamo": True, "external_data": False, "dynamic_shapes": {"x": {0: torch.export.Dim("batch")}}}
+        options |= {"dynamo": True, "external_data": False}
+        options |= {"dynamic_shapes": {"x": {0: torch.export.Dim("batch")}}} if dynamic else {}
     else:
         options |= {"dynamo": False, "opset_version": int(exporter.removeprefix("torchscript-"))}
-        options |= {"dynamic_axes": {"image": {0: "batch"}, "logits": {0: "batch"}}}
+        options |= {"dynamic_axes": {name: {0: "batch"} for name in ("image", *outputs)}} if dynamic else {}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # both exporters warn about themselves
         torch.onnx.export(network, (example,), partial, **options)
     os.replace(partial, path)
-    return path
 
 
 class Oracle:

@@ -22,6 +22,7 @@ PACKAGES = ("tensorflow-cpu", "keras", "tf2onnx")
 EXPORTERS = ("tf2onnx-15",)
 NETWORKS = ("MobileNetV2", "ResNet50", "EfficientNetB0", "DenseNet121")
 SIZE = 224
+RESCALING = ("EfficientNet", "MobileNetV3", "ConvNeXt", "RegNet", "ResNetRS")
 
 
 def smooth(layer: keras.Layer) -> keras.Layer:
@@ -33,22 +34,23 @@ def smooth(layer: keras.Layer) -> keras.Layer:
     return kind.from_config(config)
 
 
-def build(name: str, *, softmax: bool, dtype: str = "float32") -> keras.Model:
+def build(name: str, *, softmax: bool, dtype: str = "float32", size: int = SIZE) -> keras.Model:
     """Make the network called `name` (Keras's, or that and `-smooth`) with weights of its own."""
     make = getattr(keras.applications, name.removesuffix("-smooth"))
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
     try:
-        model = make(weights=None, classifier_activation="softmax" if softmax else None)
+        shape = None if size == SIZE else (size, size, 3)
+        model = make(weights=None, classifier_activation="softmax" if softmax else None, input_shape=shape)
         return keras.models.clone_model(model, clone_function=smooth) if name.endswith("-smooth") else model
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def pictures(name: str, count: int, seed: int) -> np.ndarray:
-    """Draw float32 [count, 224, 224, 3], standardised, or around 0..255 for EfficientNet, which rescales itself."""
-    images = np.ascontiguousarray(smooth_images(count, SIZE, seed).transpose(0, 2, 3, 1))
-    return 60 * images + 120 if name.startswith("EfficientNet") else images
+def pictures(name: str, count: int, seed: int, size: int = SIZE) -> np.ndarray:
+    """Draw float32 [count, size, size, 3], standardised, or around 0..255 for networks that rescale them themselves."""
+    images = np.ascontiguousarray(smooth_images(count, size, seed).transpose(0, 2, 3, 1))
+    return 60 * images + 120 if name.startswith(RESCALING) else images
 
 
 def settle(model: keras.Model, images: np.ndarray) -> None:
@@ -83,11 +85,19 @@ def load(name: str, cache: Path) -> list[np.ndarray]:
 def export(name: str, exporter: str, cache: Path) -> Path:
     """Write the network as an ONNX file with a dynamic batch, NHWC, with its softmax: `tf2onnx-<opset>`."""
     path = cache / f"keras-{name}" / f"{exporter}.onnx"
-    if path.exists():
-        return path
-    model = build(name, softmax=True)
-    model.set_weights(load(name, cache))
-    signature = [tf.TensorSpec((None, SIZE, SIZE, 3), tf.float32, name="image")]
+    if not path.exists():
+        model = build(name, softmax=True)
+        model.set_weights(load(name, cache))
+        write(model, exporter, path)
+    return path
+
+
+def write(model: keras.Model, exporter: str, path: Path) -> None:
+    """Export a network: `tf2onnx-<opset>`, or `export` for Keras's own method."""
+    if exporter == "export":
+        model.export(path, format="onnx", verbose=False)
+        return
+    signature = [tf.TensorSpec((None, *model.input.shape[1:]), tf.float32, name="image")]
     call = tf.function(lambda image: model(image, training=False), input_signature=signature)
     # Frozen here, not by from_function: that takes the constants of a Normalization layer for inputs of the model.
     frozen = convert_variables_to_constants_v2(call.get_concrete_function())
@@ -100,7 +110,6 @@ def export(name: str, exporter: str, cache: Path) -> Path:
     partial = path.with_suffix(".partial")
     partial.write_bytes(proto.SerializeToString())
     os.replace(partial, path)
-    return path
 
 
 class Oracle:

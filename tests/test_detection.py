@@ -63,6 +63,34 @@ def test_yolo_without_objectness_and_its_two_sizes_of_boxes():
     assert sorted(onnxcam.Explainer(model(yolo8(7), **eight(3))).layers) == ["coarse", "fine"]
 
 
+def test_levels_are_what_towers_of_convolutions_stand_on():
+    """One for classes, one for coordinates, with SiLU and group normalisation; of one that stands alone its last."""
+    towers = (
+        yolo8(7)
+        .replace(
+            "c = Conv(fine, C)",
+            "t = Conv(fine, V) u = Sigmoid(t) v = Mul(t, u) c = Conv(v, C)",
+        )
+        .replace(
+            "e = Conv(fine, B)",
+            """g = Conv(fine, V) g3 = Reshape(g, groups) i3 = InstanceNormalization(g3, ones, zeros) sh = Shape(g)
+           i4 = Reshape(i3, sh) h = Relu(i4) e = Conv(h, B)""",
+        )
+    )
+    more = eight(3) | {"groups": np.int64([0, 2, -1]), "ones": np.ones(2, np.float32), "zeros": np.zeros(2, np.float32)}
+    assert sorted(onnxcam.inspect(model(towers, **more)).scores[0].boxes.levels) == ["coarse", "fine"]
+    alone = yolo5(3)
+    text = """det (float[N, 3, 8, 8] image) => (float[N, 64, 8] out) {
+      a = Conv(image, W) fine = Relu(a) b = Conv(fine, V) last = Relu(b) h = Conv(last, H) f = Reshape(h, flat)
+      t = Transpose<perm = [0, 2, 1]>(f) s = Sigmoid(t)
+      xy = Slice(s, zero, two, axis) wh = Slice(s, two, four, axis) rest = Slice(s, four, end, axis)
+      out = Concat<axis = 2>(xy, wh, rest)
+    }"""
+    numbers = {k: np.int64([v]) for k, v in {"zero": 0, "two": 2, "four": 4, "end": 8, "axis": 2}.items()}
+    assert onnxcam.inspect(model(text, **heads(8), **numbers)).scores[0].boxes.levels == ("last",)
+    assert onnxcam.inspect(alone).scores[0].boxes.levels == ("fine",)
+
+
 def test_what_comes_after_the_classes_is_no_class():
     proto = model(yolo8(11), **eight(7))
     assert onnxcam.inspect(proto).scores[0].classes == 7

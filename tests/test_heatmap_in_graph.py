@@ -10,6 +10,7 @@ import onnxcam
 from onnxcam import Explainer
 from onnxcam.errors import InputError, ModelError, OnnxcamError
 from onnxcam.methods import METHODS
+from onnxcam.profiles import PROFILES
 from tests.builders import DEMO, NEWEST, SHAPE, Net, assert_extends, image, model, names, pipeline, retyped, run
 
 IN_GRAPH = [m.name for m in METHODS.values() if m.graph]
@@ -265,11 +266,18 @@ def test_a_tail_needs_a_first_file_and_no_gate(tmp_path):
 
 # ----- where it will run -----
 def test_a_profile_that_the_file_keeps_or_breaks(tmp_path):
-    onnxcam.convert(Net().model(), tmp_path / "ok.onnx", emit=["heatmap"], profile="cpu")
-    assert (tmp_path / "ok.onnx").exists()
-    with pytest.raises(ModelError, match="does not run in 'tract'"):
-        onnxcam.convert(Net().model(opset=NEWEST), tmp_path / "no.onnx", emit=["heatmap"], profile="tract")
-    assert not (tmp_path / "no.onnx").exists()
+    net = Net()
+    for profile in PROFILES:
+        onnxcam.convert(net.model(), tmp_path / "ok.onnx", emit=["heatmap"], profile=profile)
+        (tmp_path / "ok.onnx").unlink()
+    head = "d = Det(p) f = Flatten(p) s = Gemm<transB = 1>(f, H, b) e = Unsqueeze(d, one) y = Mul(s, e)"
+    square = net.model(head, pooling="p = MaxPool<kernel_shape = [6, 5]>(map)", one=np.int64([0]))
+    del square.graph.output[0].type.tensor_type.shape.dim[:]
+    with pytest.raises(ModelError, match="The model itself does not run in 'tract'.*Det"):
+        onnxcam.convert(square, tmp_path / "no.onnx", layers="map", emit=["activation"], profile="tract")
+    with pytest.raises(InputError, match="No profile 'phone'"):
+        onnxcam.convert(net.model(), tmp_path / "no.onnx", emit=["heatmap"], profile="phone")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_repository(tmp_path):
@@ -277,3 +285,18 @@ def test_a_model_repository(tmp_path):
     folder = tmp_path / "repository" / "net"
     assert (folder / "1" / "model.onnx").read_bytes() == (tmp_path / "net.onnx").read_bytes()
     assert 'name: "cam/heatmap"' in (folder / "config.pbtxt").read_text()
+
+
+def test_a_target_that_has_to_be_given():
+    net, x = Net(), image(3)
+    file = onnxcam.convert(net.model(), emit=["heatmap"], required=True)
+    assert [i.name for i in file.graph.input] == ["x", "cam/target"]
+    assert "cam/target" not in names(file.graph.initializer)
+    expected = pipeline([net.gradcam(x, np.array([1, 1, 1]))], SHAPE[1:])
+    np.testing.assert_allclose(drawn(file, x, target=np.int64([1])), expected, atol=1e-5)
+
+
+def test_the_map_says_how_many_samples_it_has():
+    file = onnxcam.convert(Net().model(), emit=["heatmap"])
+    dims = file.graph.output[-1].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dims] == ["N", 6, 5]

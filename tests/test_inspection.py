@@ -319,8 +319,7 @@ def test_preprocessing_is_as_the_file_has_it():
     proto.metadata_props.add(key="cam.preprocess", value='{"mean": [1, 2, 3]}')
     assert onnxcam.inspect(proto).preprocess.mean == (1, 2, 3)
     proto.metadata_props[0].value = "{mean"
-    with pytest.raises(ModelError, match=r"'cam\.preprocess' is not JSON"):
-        onnxcam.inspect(proto)
+    assert any("'cam.preprocess' is not JSON" in line for line in onnxcam.inspect(proto).assumed)
 
 
 def test_who_made_it():

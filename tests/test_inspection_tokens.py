@@ -8,6 +8,7 @@ import onnx
 import pytest
 
 import onnxcam
+import onnxcam.inspection
 from onnxcam.errors import InputError
 from onnxcam.inspection import Layer
 from onnxcam.layout import spatial
@@ -234,3 +235,21 @@ def test_another_number_has_the_proportions_of_the_picture_or_is_an_error():
         spatial(value(proto, "map", x), first)
     with pytest.raises(InputError, match=r"no grid of them fits a picture of 8×80: 1×12, 2×6, 3×4, 4×3, 6×2, 12×1\."):
         spatial(value(proto, "map", x), first, (8, 80))
+
+
+def test_what_a_branch_hides_is_learned_by_a_run():
+    """Out of branches of different ranks nothing is inferred; a run tells what it is."""
+    proto = model(
+        """net (float[N, 3, 8, 8] x) => (float[N, 2] y) {
+             c = Conv<kernel_shape = [2, 2], strides = [2, 2]>(x, W0) top = ReduceMax<keepdims = 0>(x)
+             is = Less(top, large)
+             t = If<then_branch = yes () => (a) { r = Reshape(c, s) a = Transpose<perm = [0, 2, 1]>(r) },
+                    else_branch = no () => (b) { b = Identity(c) }>(is)
+             map = LayerNormalization(t, g) m = ReduceMean<axes = [1], keepdims = 0>(map) y = MatMul(m, W1)
+           }""",
+        W0=np.ones((4, 3, 2, 2)), s=np.int64([0, 4, -1]), g=np.ones(4), W1=np.ones((4, 2)), large=np.array(99.0),
+    )  # fmt: skip
+    assert names(onnxcam.inspection.inspect(proto).layers) == ["c"]
+    found = onnxcam.inspect(proto).layers
+    assert [(x.name, x.shape, x.grid) for x in found] == [("map", ("N", 16, 4), (4, 4)), ("c", ("N", 4, 4, 4), (4, 4))]
+    assert found[0].note

@@ -83,7 +83,7 @@ ORDER = [
     "drawing",
     "explainable | splitting",
     "run",
-    "view",
+    "trial | view",
     "aimed",
     "defaults | report",
     "conversion | pipeline",
@@ -113,7 +113,7 @@ HOMES = {
     "cv2": "image | view",
     "google": "model",  # protobuf's error for bytes that are no message
     "numpy": "*",
-    "onnx": "model | original | triton | grad.* | profiles.* | inspection* | target* | aims | traced | plan | drawing"
+    "onnx": "model | original | triton | trial | grad.* | profiles.* | inspection* | target* | aims | traced | plan | drawing"
     " | splitting | explainable | conversion",
     "onnx_graphsurgeon": "model | grad.* | inspection* | target | explainable",
     "onnxruntime": "run",

@@ -563,6 +563,18 @@ def test_values_that_are_not_finite_are_said():
     assert len(found.warnings) == 1
 
 
+def test_a_score_that_is_no_number_is_said():
+    proto, x = NET.model(), image(1)
+    head = next(t for t in proto.graph.initializer if t.name == "H")
+    weights = onnx.numpy_helper.to_array(head).copy()
+    weights[2] = np.nan
+    head.CopyFrom(onnx.numpy_helper.from_array(weights, "H"))
+    for target, count in ((2, 1), (0, 0)):
+        warnings = Explainer(proto, target=target, preprocess=SMALL)(x).warnings
+        assert len(warnings) == count
+    assert "the score of class 2 is nan: the map means nothing" in Explainer(proto, preprocess=SMALL)(x).warnings[0]
+
+
 def test_a_model_that_takes_no_pictures_takes_no_photos():
     proto = model(
         "net (float[N, 3, 9] x) => (float[N, 3] y) { map = Exp(x) y = ReduceMean<axes = [2], keepdims = 0>(map) }"

@@ -1,6 +1,7 @@
 """Targets from the text that asks for them to the map and the file, on networks whose answer is known by hand."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -154,6 +155,7 @@ def test_the_grammar_lists_every_word():
     from onnxcam.targets.text import _WORDS
 
     assert all(f"{word}:" in GRAMMAR for word in _WORDS)
+    assert GRAMMAR in (Path(__file__).resolve().parents[1] / "docs" / "targets.md").read_text(encoding="utf-8")
 
 
 # ----- a detector -----
@@ -480,9 +482,9 @@ SUPPRESSED = """
   turned = Transpose<perm = [0, 2, 1]>(corners)
   chosen = NonMaxSuppression<center_point_box = 1>(turned, classes, five, overlap)
   scores = GatherND(classes, chosen)
-  label = Gather<axis = 1>(chosen, one1) labels = Squeeze(label, one)
-  number = Gather<axis = 1>(chosen, two1) number1 = Squeeze(number, one)
-  first = Squeeze(turned, none) boxes = Gather<axis = 0>(first, number1)
+  label = Gather<axis = 1>(chosen, pick1) labels = Squeeze(label, cut1)
+  number = Gather<axis = 1>(chosen, pick2) number1 = Squeeze(number, cut1)
+  first = Squeeze(turned, cut0) boxes = Gather<axis = 0>(first, number1)
 }"""
 
 
@@ -501,7 +503,7 @@ def test_boxes_that_the_graph_itself_has_chosen(kind):
         wide, last = np.int64([1, 1, 4]), np.int64([2])
         proto = ending(END_TO_END, "float[N, 5, 6] output0", five=five, last=last, wide=wide)
     else:
-        ones = {"one": np.int64([1]), "one1": np.int64([1]), "two1": np.int64([2]), "none": np.int64([0])}
+        ones = {"cut0": np.int64([0]), "cut1": np.int64([1]), "pick1": np.int64([1]), "pick2": np.int64([2])}
         outputs = "float[S, 4] boxes, float[S] scores, int64[S] labels"
         proto = ending(SUPPRESSED, outputs, five=five, overlap=np.float32([0.3]), **ones)
     x, net = X[:1], Net()

@@ -9,7 +9,7 @@ from onnxcam import __version__
 from onnxcam.cli.shell import failure, say_anything
 from onnxcam.errors import InputError, OnnxcamError
 
-COMMANDS = ("explain", "inspect", "convert", "strip", "methods", "doctor")
+COMMANDS = ("explain", "inspect", "convert", "check", "strip", "methods", "doctor")
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 

@@ -43,10 +43,12 @@ if TYPE_CHECKING:
     "--size", type=click.Choice(["input", "layer"]), default="input", show_default=True, help="Size of the heat map."
 )
 @click.option("--gate", is_flag=True, help="Compute it only where the input cam/explain is true.")
+@click.option("--required", is_flag=True, help="cam/target has to be given: most runtimes know no optional inputs.")
 @click.option(
     "--split", "tail", metavar="FILE", help="A second file for what explains, run on what the first one returns."
 )
 @click.option("--for", "profile", metavar="PROFILE", help="Where it has to run, see `onnxcam check --help`.")
+@click.option("--arithmetic", type=click.Choice(["auto", "float32"]), default="auto", help="Of gradients in float16.")
 @click.option("--triton", metavar="DIR", help="Also a model repository for Triton Inference Server.")
 @click.option(
     "--preprocess", metavar="NAME|FILE", default="auto", help="Written into the file: a preset, or a JSON or YAML file."

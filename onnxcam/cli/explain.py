@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     "'help:' lists all. Default: the top class, the best box.",
 )
 @click.option("--score", metavar="NAME", default="auto", help="Tensor with the scores. Default: before the softmax.")
-@click.option("--preprocess", metavar="NAME|FILE", default="auto", help="A preset such as imagenet, or a JSON or YAML file.")
+@click.option(
+    "--preprocess", metavar="NAME|FILE", default="auto", help="A preset such as imagenet, or a JSON or YAML file."
+)
 @click.option("--labels", metavar="FILE", default="auto", help="Class names, one a line. Default: the model's own.")
 @click.option("--provider", default="auto", show_default=True, help="cpu, cuda or another that onnxruntime has.")
 @click.option(

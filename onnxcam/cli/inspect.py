@@ -11,6 +11,7 @@ from onnxcam.cli import shell
 
 if TYPE_CHECKING:
     from onnxcam import Inspection
+    from onnxcam.inspection import Score
 
 
 @click.command()
@@ -40,7 +41,10 @@ def _print(found: Inspection) -> None:
         [
             marked,
             ("inputs", [f"{x.name}  {x.dtype} {shell.shape(x.shape)} {x.layout or ''}".rstrip() for x in found.inputs]),
-            ("scores", [f"{x.tensor}  {shell.shape(x.shape)}, {_before(x.activation)}" for x in found.scores]),
+            (
+                "scores",
+                [f"{x.tensor}  {shell.shape(x.shape)}, {_before(x.activation)}{_kind(x)}" for x in found.scores],
+            ),
             ("classes", _classes(found)),
             ("preprocess", [found.preprocess.describe(), *found.assumed] if found.preprocess else "takes no photos"),
             ("no gradient", list(found.missing) or "none: every operator from the score to the feature map * has one"),
@@ -56,6 +60,17 @@ def _others(prefix: int) -> str:
 
 def _before(activation: str | None) -> str:
     return f"before the {activation}" if activation else "as the model returns it"
+
+
+def _kind(score: Score) -> str:
+    """What the axes of a score mean, where it is more than a row of classes for each sample."""
+    kinds = {
+        "boxes": f", boxes of a detector{f' of {score.classes} classes' if score.classes else ''}",
+        "regions": ", classes at every place",
+        "sequence": ", classes at every step",
+        "embedding": ", an embedding",
+    }
+    return kinds.get(score.kind, "")
 
 
 def _classes(found: Inspection) -> str:

@@ -64,8 +64,11 @@ class Node:
 class Forward:
     """A model's main graph: `nodes`, `inputs`, `outputs`, and types and constants by tensor name."""
 
-    def __init__(self, model: onnx.ModelProto, folder: str = "") -> None:
-        """Read `model`; `folder` is where its external data lies. Raises ModelError for a cyclic graph."""
+    def __init__(self, model: onnx.ModelProto, folder: str = "", known: Mapping[str, Type] | None = None) -> None:
+        """Read `model`; `folder` is where its external data lies, `known` are types that inference may not tell.
+
+        Raises ModelError for a cyclic graph.
+        """
         graph = model.graph
         self.opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
         self.opsets.setdefault("", 1)
@@ -84,7 +87,7 @@ class Forward:
         protos = self._sorted(graph.node)
         self.nodes = [Node.of(n, self.opsets) for n in protos]
         self._check_order()
-        self._read_types(model, protos)
+        self._read_types(model, protos, known or {})
 
     def type(self, name: str) -> Type:
         """Type of a tensor. Raises ModelError where neither inference nor the file tells its element type."""
@@ -241,9 +244,11 @@ class Forward:
         if lost:
             raise ModelError(f"The model's output '{lost[0]}' is made by no node: the file is incomplete.")
 
-    def _read_types(self, model: onnx.ModelProto, protos: Sequence[onnx.NodeProto]) -> None:
+    def _read_types(
+        self, model: onnx.ModelProto, protos: Sequence[onnx.NodeProto], known: Mapping[str, Type]
+    ) -> None:
         computed = _whole_graph_types(model, protos, self.initializers)
-        declared = {v.name: t for v in computed if (t := Type.of(v.type, v.name))}
+        declared = {v.name: t for v in computed if (t := Type.of(v.type, v.name))} | dict(known)
         for proto, node in zip(protos, self.nodes, strict=True):
             self.learn(proto, node, declared)
 

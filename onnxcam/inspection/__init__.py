@@ -5,7 +5,7 @@ The last feature map is the best default: it is where Grad-CAM is defined, and w
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 
@@ -29,7 +29,10 @@ from onnxcam.model import ModelLike, Source, read
 from onnxcam.original import facts, without
 from onnxcam.preprocessing import Preprocess, find_names
 
-__all__ = ["Boxes", "Input", "Inspection", "Layer", "Score", "inspect", "look"]
+__all__ = ["Boxes", "Informed", "Input", "Inspection", "Layer", "Score", "inspect", "look"]
+
+
+Informed = Callable[[Source, Forward], Forward]
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,10 @@ class Inspection:
         return json.dumps(found, indent=2)
 
 
-def inspect(model: ModelLike, *, score: str = "auto") -> Inspection:
+def inspect(model: ModelLike, *, score: str = "auto", informed: Informed | None = None) -> Inspection:
     """Look into a model: feature maps best first, scores, inputs, operators without a gradient, preprocessing, classes.
 
+    `informed` adds to the graph what inference does not tell.
     Raises ModelError for a file that cannot be read, InputError for an unknown `score`.
     """
     source = read(model)
@@ -94,7 +98,8 @@ def inspect(model: ModelLike, *, score: str = "auto") -> Inspection:
     if told:
         source = without(source)
         score = told["cam.score"] if score == "auto" else score
-    found = look(source, Forward(source.proto, source.folder), score, told)
+    forward = Forward(source.proto, source.folder)
+    found = look(source, informed(source, forward) if informed else forward, score, told)
     return replace(found, explains=told)
 
 

@@ -177,7 +177,8 @@ def with_levels(forward: Forward, score: Score, layers: tuple[Layer, ...]) -> tu
         node = producers[tensor]
         name = node.name if node.name and repeated[node.name] == 1 else tensor
         why = "the convolutions that make the boxes' scores read it"
-        found.append(known.get(tensor) or Layer(name, tensor, node.op, forward.type(tensor).shape or (), 1, why=why))
+        made = Layer(name, tensor, node.op, forward.type(tensor).shape or (), 1)
+        found.append(replace(known.get(tensor, made), why=why))
     return (*found, *(layer for layer in layers if layer.tensor not in levels))
 
 

@@ -15,7 +15,7 @@ from onnxcam.inspection.forms import form
 from onnxcam.inspection.guesses import GUESS
 from onnxcam.inspection.parts import Input, Layer
 from onnxcam.inspection.reach import Live, Ways, counts, reach
-from onnxcam.inspection.roles import Tokens, places
+from onnxcam.inspection.roles import Batch, Tokens, places
 from onnxcam.inspection.walk import descendants, plain
 
 _MOVES = frozenset({
@@ -151,6 +151,7 @@ def _ranked(
 ) -> tuple[Layer, ...]:
     """The best first, then from the last to the first; those whose places do not count at the end."""
     heard = [name for name in found if counts(graph.traces, live, name)]
+    heard.sort(key=lambda name: not _by_sample(graph, name, sources))  # what may hold heads or frames comes later
     ways = Ways(graph.forward, graph.traces, live, sources, score)
     shares = {name: ways.share(name, score) for name in heard}
     order = list(heard)
@@ -169,6 +170,12 @@ def _ranked(
     ]
     deaf = "its places do not reach the score, only other tokens do: its gradient is zero there"
     return (*ranked, *(replace(x, why=deaf) for n, x in found.items() if n not in shares))
+
+
+def _by_sample(graph: _Graph, name: str, sources: Sequence[str]) -> bool:
+    """Whether a tensor has the samples of the pictures, as far as one can tell."""
+    sizes = {p.size for axis in graph.traces[name].roles for p in axis if isinstance(p, Batch)}
+    return bool(sizes & {(graph.forward.type(i).shape or ("",))[0] for i in sources})
 
 
 def _why(layer: Layer, position: str, share: Fraction) -> str:

@@ -106,7 +106,7 @@ class Score:
         """Number of classes, where it is known."""
         if self.boxes is not None:
             return self.boxes.classes
-        size = self.shape[self.axis if len(self.shape) > 1 else 0]
+        size = self.shape[self.axis if len(self.shape) > 1 else 0] if self.shape else None
         return size if isinstance(size, int) else None
 
 

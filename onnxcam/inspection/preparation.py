@@ -6,7 +6,7 @@ from onnxcam.grad.forward import Forward
 from onnxcam.inspection.entry import entry
 from onnxcam.inspection.parts import Input, Score
 from onnxcam.model import Source
-from onnxcam.preprocessing import Found, Slot, find
+from onnxcam.preprocessing import CHOICES, Found, Slot, find
 
 
 def slot(picture: Input, score: Score | None = None) -> Slot:
@@ -18,9 +18,18 @@ def slot(picture: Input, score: Score | None = None) -> Slot:
 
 
 def photographs(inputs: Sequence[Input], seen: Container[str] = ()) -> Input | None:
-    """The input that takes photographs, of two dimensions with channels: one of those `seen`, else the first."""
-    two = [i for i in inputs if i.layout in ("NCHW", "NHWC") and any(d != 1 for d in i.size)]
-    return next((i for i in two if i.name in seen), next(iter(two), None))
+    """The input that takes photographs, in grey or three colours: one of those `seen`, else the first."""
+    able = [i for i in inputs if _takes_photos(i)]
+    return next((i for i in able if i.name in seen), next(iter(able), None))
+
+
+def _takes_photos(given: Input) -> bool:
+    return (
+        given.layout in ("NCHW", "NHWC")
+        and given.channels in (None, 1, 3)
+        and any(d != 1 for d in given.size)
+        and given.dtype in CHOICES["dtype"]
+    )
 
 
 def prepared(

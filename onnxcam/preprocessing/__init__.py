@@ -4,8 +4,9 @@ from onnxcam.preprocessing.documents import from_file
 from onnxcam.preprocessing.guess import DEFAULT, Entry
 from onnxcam.preprocessing.presets import PRESETS, fitted, preset
 from onnxcam.preprocessing.search import Found, find, find_names
-from onnxcam.preprocessing.spec import Preprocess, Slot
+from onnxcam.preprocessing.spec import CHOICES, Preprocess, Slot
 
 __all__ = [
-    "DEFAULT", "PRESETS", "Entry", "Found", "Preprocess", "Slot", "find", "find_names", "fitted", "from_file", "preset",
+    "CHOICES", "DEFAULT", "PRESETS", "Entry", "Found", "Preprocess", "Slot", "find", "find_names", "fitted",
+    "from_file", "preset",
 ]  # fmt: skip

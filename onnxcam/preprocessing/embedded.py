@@ -16,13 +16,13 @@ _RANGES = {"NominalRange_0_255": (0.0, 1.0), "Normalized_0_1": (0.0, 255.0), "No
 _COLORS = {"Gray8": "GRAY", "Rgb8": "RGB", "Bgr8": "BGR", "Rgba8": "RGB", "Bgra8": "BGR"}
 
 
-def ours(said: Mapping[str, str]) -> Preprocess | None:
+def ours(said: Mapping[str, str], slot: Slot) -> Preprocess | None:
     """The JSON object in `cam.preprocess`. Raises ModelError where it is no JSON, InputError where it is wrong."""
     fields = metadata.preprocess(said)
     if fields is None:
         return None
     before = fields.get("source")
-    return Preprocess.from_fields(dict(fields), f"{OURS} ({before})" if isinstance(before, str) else OURS)
+    return Preprocess.from_fields(dict(fields), f"{OURS} ({before})" if isinstance(before, str) else OURS, slot)
 
 
 def ultralytics(said: Mapping[str, str], slot: Slot) -> Preprocess | None:

@@ -7,7 +7,7 @@ What is left is habit, and said to be a guess.
 import dataclasses
 from dataclasses import dataclass
 
-from onnxcam.preprocessing.presets import fitted, gray, preset
+from onnxcam.preprocessing.presets import BYTES, fitted, gray, preset
 from onnxcam.preprocessing.spec import Preprocess, Slot
 
 DEFAULT = (224, 224)
@@ -81,20 +81,20 @@ def guess(slot: Slot, entry: Entry) -> tuple[Preprocess, tuple[str, ...]]:
 
 def remaining(found: Preprocess, slot: Slot, entry: Entry) -> tuple[Preprocess, tuple[str, ...]]:
     """What is left to do of a configuration that is found, where the graph does a part itself."""
-    takes = "raw" if slot.dtype == "uint8" else entry.takes
+    takes = "raw" if slot.dtype in BYTES else entry.takes
     if takes is None:
         return found, ()
-    values = preset(takes)
+    values = fitted(preset(takes), slot)
     if (found.mean, found.std) == (values.mean, values.std):
         return found, ()
     kept = dataclasses.replace(found, mean=values.mean, std=values.std, color=entry.color or found.color)
-    why = _steps(entry) if entry.takes else "its input is uint8"
+    why = _steps(entry) if entry.takes else f"its input is {slot.dtype}"
     return gray(kept) if slot.channels == 1 else kept, (f"values are {kept.values()}: {why}",)
 
 
 def _likeliest(slot: Slot, entry: Entry) -> tuple[str, str]:
-    if slot.dtype == "uint8":
-        return "raw", "the model takes bytes (uint8)"
+    if slot.dtype in BYTES:
+        return "raw", f"the model takes bytes ({slot.dtype})"
     if entry.takes:
         return entry.takes, _steps(entry)
     if entry.quantised:

@@ -10,6 +10,8 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 CLIP_MEAN = (0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255)
 CLIP_STD = (0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255)
 
+BYTES = {"uint8": (0.0,), "int8": (128.0,)}  # what to subtract, for models that take bytes
+
 PRESETS = {
     "imagenet": Preprocess(mean=IMAGENET_MEAN, std=IMAGENET_STD, resize="crop"),  # torchvision
     "tf": Preprocess(mean=(127.5,), std=(127.5,)),  # −1..1: keras.applications' mode 'tf'
@@ -36,12 +38,12 @@ def preset(
 def fitted(given: Preprocess, slot: Slot, asked: bool = False) -> Preprocess:
     """The same for the input that a model has: its layout, type and number of colours.
 
-    uint8 takes the bytes as they are, unless a person `asked` for the values.
+    uint8 takes the bytes as they are, and int8 the same less 128, unless a person `asked` for the values.
     """
     found = dataclasses.replace(given, layout=slot.layout, dtype=slot.dtype)
     if slot.channels == 1:
         found = gray(found)
-    return found if asked or slot.dtype != "uint8" else dataclasses.replace(found, mean=(0.0,), std=(1.0,))
+    return found if asked or slot.dtype not in BYTES else dataclasses.replace(found, mean=BYTES[slot.dtype], std=(1.0,))
 
 
 def gray(given: Preprocess) -> Preprocess:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnxcam import metadata
+from onnxcam.errors import InputError, ModelError
 from onnxcam.preprocessing import beside, embedded
 from onnxcam.preprocessing.guess import Entry, guess, remaining
 from onnxcam.preprocessing.spec import Preprocess, Slot
@@ -19,17 +20,18 @@ class Found:
 
 
 def find(slot: Slot, said: Mapping[str, str], path: Path | None, entry: Entry) -> Found:
-    """The preprocessing of a model: `said` is its metadata, `path` its file where it has one.
-
-    Raises ModelError and InputError where the model's own `cam.preprocess` is wrong.
-    """
-    own = embedded.ours(said)
+    """The preprocessing of a model: `said` is its metadata, `path` its file where it has one."""
+    notes: tuple[str, ...] = ()
+    try:
+        own = embedded.ours(said, slot)
+    except (InputError, ModelError) as error:  # a person can still give another
+        own, notes = None, (f"the model's 'cam.preprocess' is passed over: {error}",)
     if own is not None:
         return Found(own)
     found = embedded.ultralytics(said, slot) or embedded.onnx_image(said, slot)
-    notes: tuple[str, ...] = ()
     if found is None and path is not None:
-        found, notes = beside.preprocess(path, slot)
+        found, more = beside.preprocess(path, slot)
+        notes = (*notes, *more)
     if found is None:
         guessed, why = guess(slot, entry)
         return Found(guessed, (*why, *notes))

@@ -7,6 +7,7 @@ walk is over any graph: branches and bodies of If, Loop and Scan, functions, and
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ Severity = Literal["fails", "differs", "falls back"]
 
 _SPELLED = {int(value): name for name, value in TYPES.items()}
 _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_SIZES = ("Shape", "Size", "Constant")
 _SHOWN = 3
 
 
@@ -87,7 +89,10 @@ def require(model: ModelLike, profile: str, original: ModelLike) -> tuple[Findin
     """Raise ModelError where what was added to `original` fails in a profile, or where the original itself does.
 
     The message tells the two apart, for only one of them can be converted otherwise. Returns what falls back.
+    Raises InputError for an unknown profile.
     """
+    if profile not in PROFILES:
+        raise unknown("profile", profile, PROFILES)
     source, before = read(model), read(original).proto.graph
     theirs = {o for n in before.node for o in n.output} | {v.name for v in before.input}
     found = list(_findings(source, Forward(source.proto, source.folder), profile))
@@ -175,12 +180,8 @@ def _verdict(node: Node, forward: Forward, where: Profile, half: bool = False) -
     if mark:
         return replace(finding, severity="differs" if mark == "~" else "fails")
     rest = profile(where.rest) if where.rest else None
-    if rest is not None:
-        below = _verdict(node, forward, rest)
-        if below is None or below.severity == "falls back":
-            return replace(finding, severity="falls back", why=f"{why}: {rest.name} takes it")
-        if below.severity == "differs":
-            return replace(below, profile=where.name)
+    if rest is not None and _refusal(node, forward, rest, False) is None:
+        return replace(finding, severity="falls back", why=f"{why}: {rest.name} takes it")
     if where.half and not half and _refusal(node, forward, where, True) is None:
         return replace(finding, severity="falls back", why=f"{why}: it is computed in float32")
     if "specified" in where.functions and not node.domain and (body := _body(node, forward)) is not None:
@@ -189,6 +190,9 @@ def _verdict(node: Node, forward: Forward, where: Profile, half: bool = False) -
             return None
         if all(found.severity != "fails" for found in inner):
             return replace(finding, severity=inner[0].severity, why=f"{inner[0].operator} inside it: {inner[0].why}")
+    below = rest and _verdict(node, forward, rest)
+    if below and below.severity != "fails":
+        return replace(below, profile=where.name, why=f"{why}: {below.why}")
     return finding
 
 
@@ -261,6 +265,21 @@ class _Use:
         tensor = self.input(name)
         return self._forward.type(tensor) if tensor and self._forward.has_type(tensor) else None
 
+    def sized(self, name: str) -> bool:
+        """Whether an input is computed from constants and sizes alone."""
+        producers, late, seen = _producers(self._forward), [self.input(name)], set[str]()
+        while late:
+            tensor = late.pop()
+            node = producers.get(tensor)
+            if tensor in seen or not tensor:
+                continue
+            seen.add(tensor)
+            if node is None and tensor not in self._forward.initializers:
+                return False
+            if node is not None and node.op not in _SIZES:
+                late += node.inputs
+        return True
+
     def types(self) -> list[Type | None]:
         """Types of all inputs, in order."""
         return [self._forward.type(t) if t and self._forward.has_type(t) else None for t, _ in self._inputs]
@@ -269,6 +288,11 @@ class _Use:
         """Value of an input that is a constant."""
         tensor = self.input(name)
         return self._forward.constant(tensor) if tensor else None
+
+
+@lru_cache(maxsize=16)
+def _producers(forward: Forward) -> Mapping[str, Node]:
+    return forward.producers()
 
 
 def _formal(

@@ -15,6 +15,7 @@
     outputs N            at most N outputs are used
     rank A B …           the first input has that many axes; `rank NAME A B …` for another one
     fixed NAME           the sizes of the input are known
+    sized NAME …         the input, where given, is a constant, or computed from sizes alone
     single NAME          the input, where given, has one element
     symmetric pads       as much before as after each axis
     type NAME A B …      the input, where given, has one of these types; the name of an output does as well
@@ -71,6 +72,10 @@ class Use(Protocol):
 
     def type(self, name: str) -> Type | None:
         """Type of what is given for an input, where it is known."""
+        ...
+
+    def sized(self, name: str) -> bool:
+        """Whether what is given for an input is computed from constants and sizes alone."""
         ...
 
     def types(self) -> list[Type | None]:
@@ -175,6 +180,11 @@ def _fixed(use: Use, names: Sequence[str]) -> str:
     return ""
 
 
+def _sized(use: Use, names: Sequence[str]) -> str:
+    wrong = [n for n in names if use.input(n) and not use.sized(n)]
+    return f"'{wrong[0]}' depends on values that are given at run time" if wrong else ""
+
+
 def _single(use: Use, names: Sequence[str]) -> str:
     for name in names:
         type_ = use.type(name)
@@ -253,6 +263,7 @@ _RULES: Mapping[str, Broken] = {
     "length": _length,
     "matched": _matched,
     "single": _single,
+    "sized": _sized,
     "type": _type,
     "symmetric": _symmetric,
 }

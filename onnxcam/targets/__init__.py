@@ -21,7 +21,8 @@ from onnxcam.targets.vectors import Similarity, Towards, Weighted
 
 __all__ = [
     "GRAMMAR", "Box", "Character", "Class", "Files", "Finer", "Goal", "LogOdds", "Masked", "Point", "Probability",
-    "Rectangle", "Region", "Similarity", "Step", "Sum", "Target", "Targets", "Towards", "Weighted", "is_local", "read_targets",
+    "Rectangle", "Region", "Similarity", "Step", "Sum", "Target", "Targets", "Towards", "Weighted", "is_local",
+    "read_targets",
 ]  # fmt: skip
 
 Target = int | str | Goal | Sequence[int | str | Goal] | None

@@ -35,6 +35,7 @@ char:0             a character that is read
 like:FILE dot:FILE how like a reference an embedding is, cosine or dot product: a photo, or an array in .npy
 down:A A=3.5       an output down, or towards a value
 seed:FILE          any weights of the score tensor, an array in .npy"""
+_FORMS = 19  # columns of what is written, before what it means
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 
 
@@ -168,7 +169,7 @@ class Reader:
 
     def wrong(self, text: str) -> InputError:
         """The error for what is no target."""
-        forms = "; ".join(line.split("  ")[0] for line in GRAMMAR.splitlines())
+        forms = "; ".join(line[:_FORMS].strip() for line in GRAMMAR.splitlines())
         return InputError(f"'{text}' is no target. There is: {forms}.")
 
 

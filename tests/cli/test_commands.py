@@ -108,9 +108,7 @@ def test_several_layers_are_fused_into_one_map(run, model, cat, tmp_path):
     arrays = load(tmp_path / "cat.npz")
     size = arrays["map"].shape
     parts = [heatmap.resize(heatmap.relu_minmax(arrays[f"raw/{name}"][None]), (224, 224)) for name in names]
-    np.testing.assert_allclose(
-        arrays["map"], Preprocess((224, 224)).restore(heatmap.fuse(parts)[0], size), atol=1e-5
-    )
+    np.testing.assert_allclose(arrays["map"], Preprocess((224, 224)).restore(heatmap.fuse(parts)[0], size), atol=1e-5)
 
 
 def test_other_preprocessing_and_labels_are_used(run, model, cat, tmp_path):

@@ -251,6 +251,17 @@ def test_metadata_of_others(tmp_path, metadata, expected):
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "is not JSON"), ('{"means": [0]}', "no field 'means'"), ('{"std": [0]}', "'std' must be"), ("[]", None)],
+)
+def test_wrong_metadata_of_our_own_is_said_and_passed_over(tmp_path, text, said):
+    explainer = Explainer(saved(tmp_path, cam__preprocess=text))
+    assert explainer.preprocess == preset("imagenet", SIZE)
+    assert said is None or any("'cam.preprocess' is passed over" in x and said in x for x in explainer.assumptions)
+    assert Explainer(tmp_path / "m.onnx", preprocess="tf").preprocess == preset("tf", SIZE)
+
+
+@pytest.mark.parametrize(
     ("files", "said"),
     [
         ({"preprocessor_config__json": "{"}, "'preprocessor_config.json' is passed over: it is not JSON"),

@@ -5,9 +5,12 @@ import onnx
 import pytest
 
 import onnxcam
+from onnxcam.grad.forward import Forward
+from onnxcam.inspection.entry import entry
+from onnxcam.inspection.inputs import read_input
 from onnxcam.preprocessing import Entry, Slot, preset
 from onnxcam.preprocessing.guess import guess
-from tests.builders import Net, model
+from tests.builders import Net, image, model, run
 
 NET = Net()
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -81,6 +84,19 @@ def test_what_the_graph_does_is_not_done_again(name):
     assert (got.mean, got.std, got.color, got.size) == (mean, std, color, (6, 5))
     assert "is a guess" in said
     assert ("the graph normalises by itself" in said) == ((mean, std) != IMAGENET)
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n not in ("a mask over places", "two ways")])
+def test_what_is_read_off_the_graph_is_what_onnxruntime_computes(name):
+    steps, constants, *_ = CASES[name]
+    proto = entering(steps, **constants)
+    proto.graph.output.append(onnx.helper.make_empty_tensor_value_info("e"))
+    x = image(3) * 100
+    forward = Forward(proto)
+    got = entry(forward, read_input(forward, "x"))
+    expected = channels(np.broadcast_to(got.scale, 3)) * x + channels(np.broadcast_to(got.offset, 3))
+    expected = expected[:, ::-1] if got.swapped else expected
+    np.testing.assert_allclose(run(proto, {"x": x}, ["e"])["e"], expected, rtol=1e-4, atol=1e-3)
 
 
 def test_the_operators_that_say_so_are_named():
@@ -187,3 +203,22 @@ def test_a_mean_that_is_fed_hides_no_deviation():
     got, said = found(entering(steps, "float[1, 3, 1, 1] o, float[N, 3, 6, 5]", s=channels(STD * 255)))
     assert (got.mean, got.std, got.size) == (*RAW, (6, 5))
     assert "normalises by itself" in said
+
+
+def test_signed_bytes_are_given_less_128():
+    steps = "e = DequantizeLinear(x, s, z)"
+    got, said = found(entering(steps, "int8[N, 3, 6, 5]", s=np.float64(1 / 64), z=np.int8(0)))
+    assert (got.mean, got.std, got.dtype) == ((128.0,), (1.0,), "int8")
+    assert "takes bytes (int8)" in said
+    photo = np.array([0, 128, 255], np.uint8).repeat(30).reshape(6, 5, 3)
+    assert sorted(set(got.apply(photo).ravel().tolist())) == [-128, 0, 127]
+
+
+@pytest.mark.parametrize("dims", ["float[N, 12, 6, 5]", "bfloat16[N, 3, 6, 5]", "int64[N, 3, 6, 5]"])
+def test_an_input_that_no_photo_fits_has_no_preprocessing(dims):
+    channels = int(dims.split(",")[1])
+    text = f"""net ({dims} x) => (float[N, 4] y) {{
+      e = Cast<to = 1>(x) c = Conv(e, K) map = Relu(c) p = GlobalAveragePool(map) y = Flatten(p)
+    }}"""
+    inspection = onnxcam.inspect(model(text, K=np.ones((4, channels, 3, 3))))
+    assert (inspection.preprocess, inspection.assumed) == (None, ())

@@ -1,0 +1,72 @@
+"""The layer that an expert would defend, for each family of networks, as paths of modules; `<` is a module's input.
+
+The conventions are those of pytorch-grad-cam's README: the last block of a convolutional network, and of a transformer
+whose head reads one token the first norm of its last block, because past it only that token matters. Where several
+tensors are as good (before or after the last pool of VGG, the last norm of Swin or of its last block), all are listed.
+Paths start at the network as its library makes it; a part that is -1 is the last child.
+"""
+
+import re
+from typing import Any
+
+POOLED = ("global_pool<", "head.global_pool<", "avgpool<", "pool<")
+LAST_NORM = ("blocks.-1.norm1", "blocks.-1<", "blocks.-1.norm1<")
+
+CLASS_ATTENTION = ("cls_attn_blocks.-1.norm1", "blocks_token_only.-1.norm1", "post_network.-1.norm1")
+
+TORCHVISION = {
+    "alexnet": ("features.-1", "features.-2"),
+    "vgg": ("features.-1", "features.-2"),
+    "resnet|resnext|wide_resnet": ("layer4.-1",),
+    "densenet": ("features.-1", "relu"),
+    "squeezenet": ("features.-1", "classifier.-2"),
+    "googlenet": ("inception5b",),
+    "inception_v3": ("Mixed_7c",),
+    "shufflenet": ("conv5",),
+    "mnasnet": ("layers.-1",),
+    "mobilenet|efficientnet|convnext": ("features.-1",),
+    "regnet": ("trunk_output",),
+    "swin": ("norm", "features.-1", "features.-1.-1.norm1", "features.-1.-1.norm2"),
+    "vit": ("encoder.layers.-1.ln_1", "encoder.layers.-1<"),
+    "maxvit": ("blocks.-1", "classifier<"),
+    "fcn|deeplabv3": ("backbone.layer4.-1", "classifier.-2", "classifier.-3", "classifier.-1<", "backbone.-1"),
+    "lraspp": ("classifier.high_classifier<", "classifier<", "classifier.cbr", "backbone.16"),
+}
+DETECTION = {
+    "ssd": ("backbone.features.0.-1", "backbone.features.1.-1", "backbone.extra.-1", "backbone.features"),
+    "": ("backbone.fpn.layer_blocks.0", "backbone.fpn.layer_blocks.-1", "backbone.body.layer4.-1", "backbone.fpn"),
+}
+TIMM = {
+    "beit|deit|vit_|cait|convit|xcit|volo|eva|tnt": (*LAST_NORM, *CLASS_ATTENTION, "blocks.-1"),
+    "pit": ("transformers.-1.blocks.-1.norm1", "transformers.-1.blocks.-1<"),
+    "crossvit": ("blocks.-1.blocks.0.-1.norm1", "blocks.-1.blocks.1.-1.norm1", "blocks.-1<"),
+    "coat_": ("serial_blocks4.-1.norm1", "parallel_blocks.-1.norm14", "serial_blocks4.-1<"),
+    "mixer|gmlp|resmlp": ("norm", "blocks.-1", "blocks.-1.norm1", "blocks.-1.norm2"),
+    "sequencer": ("norm", "stages.-1", *POOLED),
+    "twins|mvitv2|hiera|nest|jx_nest|pvt|gcvit|focalnet|davit": ("norm", "stages.-1", "levels.-1", "norm_pre", *POOLED),
+    "swin": ("norm", "layers.-1", "layers.-1.blocks.-1.norm1", "layers.-1.blocks.-1.norm2", *POOLED),
+    "efficientvit|levit|efficientformer|swiftformer|poolformer|caformer": ("norm", "stages.-1", *POOLED),
+    "tiny_vit|vitamin|visformer|nextvit|fastvit": ("norm", "stages.-1", "stage3", "final_conv", *POOLED),
+    "": ("features.-1", "stages.-1", "layer4.-1", *POOLED),
+}
+
+
+def experts(table: dict[str, tuple[str, ...]], name: str) -> tuple[str, ...]:
+    """Look up the family that `name` begins with."""
+    return next(paths for family, paths in table.items() if re.match(family, name))
+
+
+def module_at(network: Any, path: str) -> Any | None:
+    """Walk down a path of children; None where it does not lead anywhere."""
+    for part in path.removesuffix("<").split("."):
+        children = dict(network.named_children())
+        if part.lstrip("-").isdigit() and part not in children:
+            names, index = list(children), int(part)
+            if not -len(names) <= index < len(names):
+                return None
+            network = children[names[index]]
+        elif part in children:
+            network = children[part]
+        else:
+            return None
+    return network
