@@ -6,7 +6,7 @@ open: what stays the same is a number, what follows the samples is the batch, th
 that follow from values, as of the boxes that it finds, is left alone: two runs prove nothing there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -39,13 +39,21 @@ def informed(source: Source, forward: Forward) -> Forward:
     """The graph with the shapes that a run tells; the graph itself where it needs none, or cannot be run."""
     moving = descendants(forward, forward.inputs)
     blind = any(forward.has_type(n) and forward.type(n).shape is None for n in moving)
-    if not blind or source.proto.ByteSize() > _MOST or any(n.op in _BY_VALUE for n in forward.nodes):
+    if not blind or source.proto.ByteSize() > _MOST or not _BY_VALUE.isdisjoint(_operators(source.proto.graph.node)):
         return forward
     names = sorted(n for n in moving - set(forward.inputs) if forward.has_type(n) and not forward.type(n).is_static)
     try:
         return Forward(source.proto, source.folder, _learned(source, forward, names))
     except OnnxcamError:
         return forward  # no runtime, or one that refuses it: what inference tells has to do
+
+
+def _operators(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
+    """The operators of a graph and of those inside it."""
+    for node in nodes:
+        yield node.op_type
+        for attribute in node.attribute:
+            yield from _operators(attribute.g.node)
 
 
 def _learned(source: Source, forward: Forward, names: list[str]) -> dict[str, Type]:

@@ -115,8 +115,6 @@ class Compared:
 def compared(runtime: str, home: Path) -> Iterator[Compared]:
     index = json.loads((home / "bank/index.json").read_text())
     for number, (outcome, message) in enumerate(probe.read(home / f"{runtime}.jsonl")):
-        if outcome == "skip":
-            continue
         if "requires f16 but the device does not" in message:
             continue  # a software adapter has no half precision; real ones do
         model = onnx.load(home / f"bank/{number}.onnx")

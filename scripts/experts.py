@@ -50,6 +50,16 @@ TIMM = {
     "": ("features.-1", "stages.-1", "layer4.-1", *POOLED),
 }
 
+# Layers that an expert would defend and that no module gives: the end of the tensor's name, and what it is.
+NAMELESS = {"lraspp": ("/classifier/Mul_output_0", "classifier.cbr × classifier.scale")}
+
+
+def nameless(network: str, tensor: str) -> str | None:
+    """Describe such a layer; None for any other."""
+    return next(
+        (what for start, (end, what) in NAMELESS.items() if network.startswith(start) and tensor.endswith(end)), None
+    )
+
 
 def experts(table: dict[str, tuple[str, ...]], name: str) -> tuple[str, ...]:
     """Look up the family that `name` begins with."""

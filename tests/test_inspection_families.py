@@ -209,6 +209,11 @@ POOLED = {
            c = Flatten(p) y = MatMul(c, H16)""",
         "map",
     ),
+    "branches, pooled apart": (
+        """map = Relu(e) f = Conv(map, Ws) h = Relu(f) k = Conv(map, Ws) l = Relu(k) p = GlobalAveragePool(h)
+           q = GlobalAveragePool(l) j = Concat<axis = 1>(p, q) c = Flatten(j) y = MatMul(c, H16)""",
+        "map",
+    ),
     "mixer": (
         """r = Reshape(e, space) t = Transpose<perm = [0, 2, 1]>(r) n = LayerNormalization(t, g, b)
            u = Transpose<perm = [0, 2, 1]>(n) f = MatMul(u, Wt1) h = Relu(f) k = MatMul(h, Wt2)
@@ -267,4 +272,13 @@ def test_regions_are_no_places_of_the_picture():
       r = RoiAlign<output_height = 2, output_width = 2>(map, boxes, of) a = Relu(r)
       p = GlobalAveragePool(a) c = Flatten(p) y = MatMul(c, H)"""
     found = onnxcam.inspect(net(text, boxes=np.array([[0.0, 0, 3, 3]]), of=np.int64([0])))
+    assert names(found.layers) == ["map"]
+
+
+def test_what_a_segmenter_says_is_no_reason_for_it():
+    """The class maps that are only enlarged and added up are what is explained: the layer is before them."""
+    text = """e = Conv<kernel_shape = [4, 4], strides = [4, 4]>(x, Wp) map = Relu(e) l = Conv(map, Wc) h = Conv(map, Wc)
+      s = Add(l, h) y = Resize<mode = "linear">(s, none, factor)"""
+    more = {"Wc": rng.normal(size=(5, K, 1, 1)), "none": np.zeros(0, np.float32), "factor": np.float32([1, 1, 4, 4])}
+    found = onnxcam.inspect(net(text, out="float[N, 5, 16, 16] y", **more))
     assert names(found.layers) == ["map"]

@@ -113,8 +113,8 @@ HOMES = {
     "cv2": "image | view",
     "google": "model",  # protobuf's error for bytes that are no message
     "numpy": "*",
-    "onnx": "model | original | triton | trial | grad.* | profiles.* | inspection* | target* | aims | traced | plan | drawing"
-    " | splitting | explainable | conversion",
+    "onnx": "model | original | triton | trial | grad.* | profiles.* | inspection* | target* | aims | traced | plan"
+    " | drawing | splitting | explainable | conversion",
     "onnx_graphsurgeon": "model | grad.* | inspection* | target | explainable",
     "onnxruntime": "run",
     "rich": "cli.shell",

@@ -184,6 +184,19 @@ def test_a_models_own_functions_are_opened_where_the_runtime_opens_them():
     assert said(proto, "openvino") == [("fails", "own.twice", "the operator is not known there")]
 
 
+SIZED = """g (float[N, 4] x, int64[2] given) => (float[M, K] y) {
+  n = Shape<start = 0, end = 1>(x) s = Concat<axis = 0>(n, two, two) y = Reshape(x, s)
+}"""
+
+
+def test_a_shape_from_sizes_is_not_one_that_is_given():
+    """tract follows sizes through a graph; a shape that comes with the data it refuses."""
+    computed = model(SIZED, two=np.array([2]))
+    assert worst(computed, "tract") == ""
+    given = model(SIZED.replace("Reshape(x, s)", "Reshape(x, given)"), two=np.array([2]))
+    assert said(given, "tract") == [("fails", "Reshape", "'shape' depends on values that are given at run time")]
+
+
 # ----- the file as a whole -----
 def test_an_input_with_a_default_is_a_constant_to_some():
     proto = model("g (float[2] x, float[2] k) => (float[2] y) { y = Mul(x, k) }", k=np.ones(2))

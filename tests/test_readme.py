@@ -93,11 +93,12 @@ def test_the_table_of_methods_is_the_registry():
 
 def test_the_explainable_file_has_what_the_readme_lists():
     original = ROOT / "models" / "efficientnet-lite0.onnx"
-    model = onnxcam.convert(original, method="gradcam", emit=["activation", "gradient", "score"])
+    emit = ["activation", "gradient", "score", "heatmap", "class"]
+    model = onnxcam.convert(original, method="gradcam++", options={"alpha": "plain"}, emit=emit, gate=True)
     section = README.partition("## The explainable file")[2].partition("\n## ")[0]
     listed = {name.replace("<layer>", "head/Clip") for name in re.findall(r"`(cam[./][^`]+)`", section)}
     before = onnx.load(original)
-    keys = {p.key for p in model.metadata_props} - {p.key for p in before.metadata_props} | {"cam.classes"}
+    keys = {p.key for p in model.metadata_props} - {p.key for p in before.metadata_props} | {"cam.classes", "cam.preprocess"}
     values = {v.name for v in (*model.graph.input, *model.graph.output)} - {"image", "logits"}
     assert listed == keys | values
 

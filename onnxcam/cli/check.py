@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model")
-@click.option("--for", "profile", metavar="PROFILE", default="portable", help=f"{', '.join(PROFILES)}. Default: first.")
+@click.option("--for", "profile", metavar="PROFILE", default="portable", show_default=True, help=", ".join(PROFILES))
 @shell.as_json
 @click.pass_context
 def check(ctx: click.Context, model: str, profile: str, as_json: bool) -> None:

@@ -35,8 +35,8 @@ _SCALES = frozenset({"Add", "Div", "Mul", "Sub"})
 class _Graph:
     """What the choice asks of the graph, looked up once."""
 
-    def __init__(self, forward: Forward, traces: Mapping[str, Trace]) -> None:
-        self.forward, self.traces = forward, traces
+    def __init__(self, forward: Forward, traces: Mapping[str, Trace], score: str) -> None:
+        self.forward, self.traces, self.score = forward, traces, score
         self.readers = forward.consumers()
         self.fixed = set(forward.names()) - descendants(forward, forward.inputs)
         self.stands = shown(forward)
@@ -67,7 +67,8 @@ class _Graph:
             return False
         if plain(reader) in _FINISHES:
             return True
-        return reader.op in _SCALES and any(i in self.fixed for i in reader.inputs) and not self.moves(reader)
+        scales = reader.op in _SCALES and any(i in self.fixed for i in reader.inputs)
+        return scales and reader.outputs[0] != self.score and not self.moves(reader)
 
     def passes_over(self, node: Node) -> bool:
         """Whether what a node makes is no feature map of its own."""
@@ -96,11 +97,14 @@ class _Graph:
 
 
 def find_layers(
-    forward: Forward, traces: Mapping[str, Trace], inputs: Sequence[Input], score: str
+    forward: Forward, traces: Mapping[str, Trace], inputs: Sequence[Input], score: str, finished: bool = True
 ) -> tuple[Layer, ...]:
-    """Feature maps on the way to the score, best first; those that only move or begin another one are left out."""
+    """Feature maps on the way to the score, best first; those that only move or begin another one are left out.
+
+    Where that leaves nothing, those that begin another one count as well: the score itself is what they begin.
+    """
     live = reach(forward, traces, score)
-    graph = _Graph(forward, traces)
+    graph = _Graph(forward, traces, score)
     said = _said(forward, traces, score)
     names = Counter(node.name for node in forward.nodes)
     pictures = [i for i in inputs if i.layout]
@@ -113,7 +117,7 @@ def find_layers(
             continue
         shape = forward.type(name).shape or ()
         seen = form(traces[name].roles, shape, rank)
-        if seen is None or not any(d != 1 for d in seen.grid) or graph.passes_over(node):
+        if seen is None or not any(d != 1 for d in seen.grid) or (graph.passes_over if finished else graph.moves)(node):
             continue
         own = node.name if node.name and names[node.name] == 1 else name
         tokens, prefix = (seen.grid, seen.fold.prefix) if seen.fold else (None, 0)
@@ -121,6 +125,8 @@ def find_layers(
         if "?" in seen.grid:
             note = "its grid is open: the picture's proportions decide, for nothing in the graph tells it"
         found[name] = Layer(own, tensor, node.op, shape, seen.channel_axis, tokens, prefix, seen.fold, note=note)
+    if not found and finished:
+        return find_layers(forward, traces, inputs, score, finished=False)
     return _ranked(graph, live, [i.name for i in pictures], score, found)
 
 
