@@ -55,8 +55,9 @@ def convert(
     With `target="top5"` there is no `cam/target`; heat maps and classes are [N, 5, …], gradients [N, 5, *layer].
     With `gate`, all of it is computed only where the input `cam/explain`, bool [1], is true (its default), and empty
     where it is not. With `required`, these inputs have no defaults: most runtimes other than onnxruntime for C, C++ and
-    Python know no optional inputs. With `tail`, a path, that file computes it, from what `output` returns beside its own outputs, and
-    takes by the same names; the model that is returned is the whole in one. Without `emit`, it is what `method` needs.
+    Python know no optional inputs. With `tail`, a path, that file computes it, from what `output` returns beside its
+    own outputs, and takes by the same names; the model that is returned is the whole in one. Without `emit`, it is what
+    `method` needs.
     With `profile`, a name of `onnxcam.check`, nothing is written that would not run there. `triton` is a folder for a
     model repository, in which the model is called as `output` is.
     `arithmetic` is that of `onnxcam.vjp`.

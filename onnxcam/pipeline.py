@@ -19,19 +19,20 @@ from onnxcam.defaults import assumptions, find_labels, find_preprocess
 from onnxcam.errors import InputError
 from onnxcam.evidence import Evidence
 from onnxcam.explainable import extend
+from onnxcam.feeds import Inputs
 from onnxcam.grad.precision import Arithmetic
 from onnxcam.head import linear_head
 from onnxcam.heatmap import heatmap, resize
 from onnxcam.image import Photo
-from onnxcam.inspection import Input, Layer
+from onnxcam.inspection import Layer
 from onnxcam.layout import spatial
 from onnxcam.methods import find
-from onnxcam.methods.array import softmax
 from onnxcam.methods.registry import Method
 from onnxcam.model import ModelLike
 from onnxcam.plan import SCORE, TARGET, Plan, Recipe, default_method, plan
 from onnxcam.preprocessing import Preprocess
 from onnxcam.report import Explanation
+from onnxcam.rows import beside, column, probabilities, warnings
 from onnxcam.run import Session
 from onnxcam.target import TOP, Floats, Ints, ranked, totals
 from onnxcam.targets import Files, Target, read_targets
@@ -82,11 +83,10 @@ class Explainer:
         self.target, self.batch, self.progress, self.seed = target, batch, progress, seed
         self._layers: tuple[Layer, ...] = chosen.layers
         self._score = chosen.score
-        self._inputs = chosen.inspection.inputs
         self.layers = tuple(layer.name for layer in chosen.layers)
         self.score = chosen.score.tensor
         self.labels = find_labels(labels, chosen)
-        self._picture = chosen.inspection.sees(chosen.layers[0])
+        self._inputs = Inputs(chosen.inspection.inputs, chosen.inspection.sees(chosen.layers[0]))
         self.preprocess, said = find_preprocess(preprocess, chosen)
         files = Files(read_mask, lambda path: self._embedding(path, chosen, providers))
         self._targets = read_targets(target, chosen.score, self.labels, files)
@@ -134,7 +134,7 @@ class Explainer:
 
         Raises InputError for names, shapes and types that do not fit, and for targets that do not match the samples.
         """
-        feeds = self._feeds(inputs)
+        feeds = self._inputs.read(inputs)
         count = len(next(iter(feeds.values())))
         targets = self._targets.rows(count)
         parts: list[Explanation] = []
@@ -167,7 +167,7 @@ class Explainer:
             batch = np.concatenate([self.preprocess.apply(p) for p in pictures])
             laid = [self.preprocess.fit(p.shape) for p in pictures]
             given = into_inputs(self._targets.given(start, stop), laid)
-            part = self._explain(self._feeds(batch), targets[start:stop], start, given)
+            part = self._explain(self._inputs.read(batch), targets[start:stop], start, given)
             part = replace(part, found=into_photos(part.found, [laid[s - start] for s in part.samples]))
             maps = [
                 self.preprocess.restore(m, pictures[s - start].shape)
@@ -194,22 +194,22 @@ class Explainer:
         for k in range(classes.shape[1]):
             if k and self.method.uses == "gradient" and not self._together:
                 outputs = self._run(feeds, classes[:, k])
-            own = _column(outputs, k) if self._together else outputs
+            own = column(outputs, k) if self._together else outputs
             columns.append(self._maps(feeds, own, classes[:, k], self.seed + first + k * _STRIDE))
         samples = np.repeat(np.arange(len(classes)), classes.shape[1])
         chosen = classes.reshape(-1)
-        raw = {name: _rows([c[0][name] for c in columns]) for name in self.layers}
-        probabilities = self._probabilities(scores)
+        raw = {name: beside([c[0][name] for c in columns]) for name in self.layers}
+        likely = probabilities(scores, self._score.activation)
         return Explanation(
-            maps=_rows([c[1] for c in columns]),
+            maps=beside([c[1] for c in columns]),
             raw=raw,
             targets=chosen,
             scores=scores[samples, chosen],
-            probabilities=None if probabilities is None else probabilities[samples, chosen],
+            probabilities=None if likely is None else likely[samples, chosen],
             samples=samples + first,
             outputs={k: v for k, v in outputs.items() if not k.startswith("cam/")},
             layers=self.layers,
-            warnings=_warnings(raw, chosen, scores[samples, chosen], samples + first, self.labels),
+            warnings=warnings(raw, chosen, scores[samples, chosen], samples + first, self.labels),
             labels=self.labels,
             about=self._about(),
         )
@@ -222,14 +222,14 @@ class Explainer:
         refuse_lost(rows, self._targets.goals, first)
         columns = []
         for k in range(count):
-            own = _column(outputs, k) if count > 1 else outputs
+            own = column(outputs, k) if count > 1 else outputs
             columns.append(self._maps(feeds, own, asked_again(given, rows, k), self.seed + first + k * _STRIDE))
         flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in rows.items()}
-        raw = {name: _rows([c[0][name] for c in columns]) for name in self.layers}
+        raw = {name: beside([c[0][name] for c in columns]) for name in self.layers}
         samples = np.repeat(np.arange(len(rows[NUMBER])), count)
         targets = flat.get("class", np.full(len(samples), -1.0)).astype(np.int64)
         return Explanation(
-            maps=_rows([c[1] for c in columns]),
+            maps=beside([c[1] for c in columns]),
             raw=raw,
             targets=targets,
             scores=flat[NUMBER],
@@ -237,7 +237,7 @@ class Explainer:
             samples=samples + first,
             outputs={k: v for k, v in outputs.items() if not k.startswith("cam/")},
             layers=self.layers,
-            warnings=_warnings(raw, targets, flat[NUMBER], samples + first, self.labels),
+            warnings=warnings(raw, targets, flat[NUMBER], samples + first, self.labels),
             labels=self.labels,
             about=self._about(),
             found={k: v for k, v in flat.items() if k != NUMBER},
@@ -247,7 +247,7 @@ class Explainer:
         self, feeds: Mapping[str, Array], outputs: Mapping[str, Array], classes: Ints | Sequence[Asked], seed: int
     ) -> tuple[dict[str, Floats], Floats]:
         """Raw maps of each layer and the finished ones, for one class per sample."""
-        size = self._space(feeds)
+        size = self._inputs.space(feeds)
         raw = {}
         for layer in self._layers:
             evidence = self._evidence(layer, feeds, outputs, classes, seed)
@@ -263,7 +263,7 @@ class Explainer:
         classes: Ints | Sequence[Asked],
         seed: int,
     ) -> Evidence:
-        gradient, size = outputs.get(f"cam/gradient/{layer.name}"), self._space(feeds)
+        gradient, size = outputs.get(f"cam/gradient/{layer.name}"), self._inputs.space(feeds)
         return Evidence(
             activation=spatial(outputs[f"cam/activation/{layer.name}"], layer, size),
             gradient=None if gradient is None else spatial(gradient, layer, size),
@@ -282,7 +282,7 @@ class Explainer:
         probability: bool,
     ) -> Floats:
         """Scores of masked inputs (N, count), a batch of masks at a time."""
-        picture = self._image_input(feeds)
+        picture = self._inputs.image(feeds)
         axis = 1 if picture.layout is None else picture.layout.index("C")
         scores = np.zeros((len(classes), count), np.float32)
         step = self._batch_size()
@@ -303,7 +303,7 @@ class Explainer:
             given = {name: np.repeat(v, count, axis=0) for name, v in wanted[0].items()}
             return np.asarray(self._run(batch, given, [NUMBER])[NUMBER].reshape(count, -1)[:, wanted[1]])
         answer = totals(self._run(batch, np.full(count, wanted), [SCORE])[SCORE])
-        likely = self._probabilities(answer) if probability else None
+        likely = probabilities(answer, self._score.activation) if probability else None
         return np.asarray((answer if likely is None else likely)[:, wanted])
 
     def _run(
@@ -315,7 +315,7 @@ class Explainer:
             given |= wanted
         elif self.method.uses == "gradient" and not self._together:
             given[TARGET] = np.asarray(wanted)
-        fixed = self._fixed_batch() or count
+        fixed = self._inputs.samples or count
         if fixed > count:
             given = {k: np.concatenate([v, np.repeat(v[-1:], fixed - count, axis=0)]) for k, v in given.items()}
         outputs = self.session.run(given, names)
@@ -331,56 +331,11 @@ class Explainer:
         model = extend(chosen, Recipe(("score",))).SerializeToString()
         folder = os.path.abspath(chosen.source.folder) if chosen.source.external else ""
         x = self.preprocess.apply(image.read(path))
-        feeds = self._feeds(np.repeat(x, self._fixed_batch() or 1, axis=0))
+        feeds = self._inputs.read(np.repeat(x, self._inputs.samples or 1, axis=0))
         return np.asarray(Session(model, folder, providers).run(feeds, [SCORE])[SCORE][0])
 
-    def _feeds(self, inputs: Array | Mapping[str, Array]) -> dict[str, Array]:
-        names = [i.name for i in self._inputs]
-        if not isinstance(inputs, Mapping) and len(names) == 1:
-            inputs = {names[0]: inputs}
-        if not isinstance(inputs, Mapping):
-            raise InputError(f"The model has {len(names)} inputs: give a dict of arrays for {', '.join(names)}.")
-        strange = [name for name in inputs if name not in names]
-        if strange:
-            raise InputError(f"The model has no input '{strange[0]}'. It takes: {', '.join(names)}.")
-        try:
-            feeds = {k: np.asarray(v) for k, v in inputs.items()}
-        except ValueError as error:
-            raise InputError(f"What is given is no array: {error}.") from error
-        lengths = {v.shape[0] if v.ndim else 0 for v in feeds.values()}
-        if len(lengths) != 1 or 0 in lengths:
-            raise InputError(
-                f"Every input needs the same number of samples, at least one; given are {sorted(lengths)}."
-            )
-        return feeds
-
-    def _image_input(self, feeds: Mapping[str, Array]) -> Input:
-        pictures = [self._picture] if self._picture else [i for i in self._inputs if feeds[i.name].ndim > 2]
-        if not pictures:
-            raise InputError("No input of the model has a spatial extent to draw a map on.")
-        return pictures[0]
-
-    def _space(self, feeds: Mapping[str, Array]) -> tuple[int, ...]:
-        picture = self._image_input(feeds)
-        axis = 1 if picture.layout is None else picture.layout.index("C")
-        return tuple(d for i, d in enumerate(feeds[picture.name].shape) if i not in (0, axis))
-
-    def _fixed_batch(self) -> int | None:
-        first = self._inputs[0].shape[0] if self._inputs and self._inputs[0].shape else None
-        return first if isinstance(first, int) else None
-
     def _batch_size(self) -> int:
-        return self._fixed_batch() or self.batch
-
-    def _probabilities(self, scores: Floats) -> Floats | None:
-        """Softmax or sigmoid of the scores: as the model ends, softmax where it ends in two or more plain scores."""
-        if self._score.activation == "sigmoid":
-            return np.asarray(1 / (1 + np.exp(-np.clip(scores, -80, 80))))
-        if scores.shape[1] < 2:
-            return None
-        if self._score.activation is None and scores.min() >= 0 and np.allclose(scores.sum(1), 1, atol=1e-3):
-            return scores
-        return np.asarray(softmax(scores))
+        return self._inputs.samples or self.batch
 
     def _about(self) -> dict[str, object]:
         described = None if self.preprocess is None else self.preprocess.describe()
@@ -389,39 +344,5 @@ class Explainer:
                 "assumptions": list(getattr(self, "assumptions", []))}  # fmt: skip
 
 
-def _rows(columns: Sequence[Floats]) -> Floats:
-    """(N, …) for each class to (N · classes, …), the classes of a sample beside each other."""
-    stacked = np.stack(columns, axis=1)
-    return stacked.reshape(-1, *stacked.shape[2:])
-
-
-def _column(outputs: Mapping[str, Array], k: int) -> dict[str, Array]:
-    """What a run returned, with the gradients of class `k` alone."""
-    return {name: v[:, k] if name.startswith("cam/gradient/") else v for name, v in outputs.items()}
-
-
 def _steps(count: int, size: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + size, count)) for start in range(0, count, size))
-
-
-def _warnings(
-    raw: Mapping[str, Floats], classes: Ints, scores: Floats, samples: Ints, labels: list[str] | None
-) -> list[str]:
-    """Say where a map is empty, or not a map at all: a blank picture has a reason.
-
-    Where several layers are fused one may be silent, as the sizes of a detector's boxes that are not the chosen one's.
-    """
-    lines = []
-    loud = np.any([m.reshape(len(m), -1).max(axis=1) > 0 for m in raw.values()], axis=0)
-    for row, cls in enumerate(classes.tolist()):
-        said = []
-        what = "the target" if cls < 0 else labels[cls] if labels and cls < len(labels) else f"class {cls}"
-        for name, maps in raw.items():
-            if not np.isfinite(maps[row]).all():
-                said.append(f"'{name}' has values that are not finite; they are shown as 0")
-            elif maps[row].max() <= 0 and not loud[row]:
-                said.append(f"nothing in '{name}' speaks for {what}: its map is empty. Look at .raw")
-        if not np.isfinite(scores[row]) and not said:
-            said.append(f"the score of {what} is {scores[row]}: the map means nothing")
-        lines += [f"sample {samples[row]}: {text}" for text in said]
-    return lines

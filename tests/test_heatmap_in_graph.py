@@ -11,7 +11,7 @@ from onnxcam import Explainer
 from onnxcam.errors import InputError, ModelError, OnnxcamError
 from onnxcam.methods import METHODS
 from onnxcam.profiles import PROFILES
-from tests.builders import DEMO, NEWEST, SHAPE, Net, assert_extends, image, model, names, pipeline, retyped, run
+from tests.builders import DEMO, SHAPE, Net, assert_extends, image, model, names, pipeline, retyped, run
 
 IN_GRAPH = [m.name for m in METHODS.values() if m.graph]
 FORMS = [(name, {}) for name in IN_GRAPH] + [("gradcam++", {"alpha": "normalised"})]
@@ -273,7 +273,7 @@ def test_a_profile_that_the_file_keeps_or_breaks(tmp_path):
     head = "d = Det(p) f = Flatten(p) s = Gemm<transB = 1>(f, H, b) e = Unsqueeze(d, one) y = Mul(s, e)"
     square = net.model(head, pooling="p = MaxPool<kernel_shape = [6, 5]>(map)", one=np.int64([0]))
     del square.graph.output[0].type.tensor_type.shape.dim[:]
-    with pytest.raises(ModelError, match="The model itself does not run in 'tract'.*Det"):
+    with pytest.raises(ModelError, match=r"The model itself does not run in 'tract'.*Det"):
         onnxcam.convert(square, tmp_path / "no.onnx", layers="map", emit=["activation"], profile="tract")
     with pytest.raises(InputError, match="No profile 'phone'"):
         onnxcam.convert(net.model(), tmp_path / "no.onnx", emit=["heatmap"], profile="phone")

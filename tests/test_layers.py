@@ -77,6 +77,7 @@ ORDER = [
     "methods.array | methods.principal | methods.registry",
     "methods.*",
     "methods",
+    "feeds | rows",
     "layout | heatmap",
     "traced",
     "plan",

@@ -1,6 +1,5 @@
 """Maps are shown in colours that mean one thing."""
 
-import cv2
 import numpy as np
 import pytest
 

@@ -244,9 +244,7 @@ class Forward:
         if lost:
             raise ModelError(f"The model's output '{lost[0]}' is made by no node: the file is incomplete.")
 
-    def _read_types(
-        self, model: onnx.ModelProto, protos: Sequence[onnx.NodeProto], known: Mapping[str, Type]
-    ) -> None:
+    def _read_types(self, model: onnx.ModelProto, protos: Sequence[onnx.NodeProto], known: Mapping[str, Type]) -> None:
         computed = _whole_graph_types(model, protos, self.initializers)
         declared = {v.name: t for v in computed if (t := Type.of(v.type, v.name))} | dict(known)
         for proto, node in zip(protos, self.nodes, strict=True):
