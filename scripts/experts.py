@@ -32,18 +32,22 @@ TORCHVISION = {
     "fcn|deeplabv3": ("backbone.layer4.-1", "classifier.-2", "classifier.-3", "classifier.-1<", "backbone.-1"),
     "lraspp": ("classifier.high_classifier<", "classifier<", "classifier.cbr", "backbone.16"),
 }
-DETECTION = {
-    "ssd": ("backbone.features.0.-1", "backbone.features.1.-1", "backbone.extra.-1", "backbone.features"),
-    "": ("backbone.fpn.layer_blocks.0", "backbone.fpn.layer_blocks.-1", "backbone.body.layer4.-1", "backbone.fpn"),
-}
 TIMM = {
-    "beit|deit|vit_|cait|convit|xcit|volo|eva|tnt": (*LAST_NORM, *CLASS_ATTENTION, "blocks.-1"),
+    "beit|deit|vit_|cait|convit|xcit|volo|eva": (*LAST_NORM, *CLASS_ATTENTION, "blocks.-1"),
     "pit": ("transformers.-1.blocks.-1.norm1", "transformers.-1.blocks.-1<"),
-    "crossvit": ("blocks.-1.blocks.0.-1.norm1", "blocks.-1.blocks.1.-1.norm1", "blocks.-1<"),
+    "hiera": ("norm", "blocks.-1"),
+    "tnt": ("blocks.-1.norm_out", "blocks.-1.norm_out<"),
+    "crossvit": (
+        "blocks.-1.fusion.-1.norm1",
+        "blocks.-1.fusion.0.norm1",
+        "blocks.-1.blocks.0.-1.norm1",
+        "blocks.-1.blocks.1.-1.norm1",
+        "blocks.-1<",
+    ),
     "coat_": ("serial_blocks4.-1.norm1", "parallel_blocks.-1.norm14", "serial_blocks4.-1<"),
     "mixer|gmlp|resmlp": ("norm", "blocks.-1", "blocks.-1.norm1", "blocks.-1.norm2"),
     "sequencer": ("norm", "stages.-1", *POOLED),
-    "twins|mvitv2|hiera|nest|jx_nest|pvt|gcvit|focalnet|davit": ("norm", "stages.-1", "levels.-1", "norm_pre", *POOLED),
+    "twins|mvitv2|nest|jx_nest|pvt|gcvit|focalnet|davit": ("norm", "stages.-1", "levels.-1", "norm_pre", *POOLED),
     "swin": ("norm", "layers.-1", "layers.-1.blocks.-1.norm1", "layers.-1.blocks.-1.norm2", *POOLED),
     "efficientvit|levit|efficientformer|swiftformer|poolformer|caformer": ("norm", "stages.-1", *POOLED),
     "tiny_vit|vitamin|visformer|nextvit|fastvit": ("norm", "stages.-1", "stage3", "final_conv", *POOLED),
