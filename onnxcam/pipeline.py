@@ -114,6 +114,8 @@ class Explainer:
         self.assumptions = assumptions(chosen, layers, score, labels, self.labels, said, providers, self.provider)
         if method == "auto" and "cam.method" not in told and self.method.name != "gradcam":
             self.assumptions.append(f"method {self.method.name}: what is explained is in one place")
+        if method == "auto" and self.method.name == "gradcam" and _through_one_token(chosen):
+            self.assumptions.append("method gradcam: hirescam tells classes apart better where one token is the answer")
 
     @property
     def session(self) -> Session:
@@ -342,6 +344,11 @@ class Explainer:
         return {"method": self.method.name, "options": self.options, "layers": list(self.layers), "score": self.score,
                 "provider": self.provider if self._session else None, "preprocess": described,
                 "assumptions": list(getattr(self, "assumptions", []))}  # fmt: skip
+
+
+def _through_one_token(chosen: Plan) -> bool:
+    """Whether the score reads the places of the layer through a class token; scripts/results/pointing.md."""
+    return chosen.layers[0].prefix > 0 and not all(layer.heard for layer in chosen.inspection.layers)
 
 
 def _steps(count: int, size: int) -> Iterator[tuple[int, int]]:

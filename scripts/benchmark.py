@@ -9,6 +9,10 @@ round to the next, after a pause in which the thread pools of the others stop sp
 rounds of a contender's time by the plain model's time of the same round. 'plain, again' is a second session of the
 plain model: how far it is from 1 is how far the other ratios can be trusted. All use the same number of threads;
 torch is run by its own rules (eager, float32).
+
+Times are wall time. On two cores a pool that has slept at times wakes on its caller's core, and one contender then
+takes up to 1.3 times as long for all of its rounds; processor time does not see it. What our own files cost is better
+read in benchmark.md, made by `scripts/cost.py`, which has both and no torch in the process.
 """
 
 import contextlib
@@ -210,7 +214,7 @@ def main() -> int:
         made = f"Made by `scripts/benchmark` on {processor()}, {options.threads} threads, with {packages}."
         method = __doc__.partition("are installed\n\n")[2].strip()
         tables = [markdown(COLUMNS, rows).strip(), markdown(("what", "measured", "at most"), single)]
-        write_result("benchmark", "\n\n".join(["# Cost of an explanation", made, method, *tables]))
+        write_result("rivals", "\n\n".join(["# Cost beside torch, pytorch-grad-cam and torchcam", made, method, *tables]))
     return 0
 
 

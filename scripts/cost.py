@@ -7,7 +7,7 @@ is how far the others can be trusted); explainable files, all Grad-CAM at the la
 returns activation and gradient, one with the heat map, one with the heat maps of the five best classes, one behind a
 closed gate; and `onnxcam vjp` from the score to the input. A ratio is the median over the rounds, of wall time and of
 processor time, which other work on the machine disturbs less. `scripts/benchmark` does the same beside torch,
-pytorch-grad-cam and torchcam.
+pytorch-grad-cam and torchcam: rivals.md.
 """
 
 import statistics
@@ -21,7 +21,7 @@ import onnxruntime
 import onnxcam
 
 ROOT = Path(__file__).resolve().parent.parent
-ROUNDS = {1: 24, 8: 8}
+ROUNDS = {1: 60, 8: 12}
 MORE = {"gate closed": {"cam/explain": np.array([False])}}
 HEAD = (
     "| network | batch | plain, ms | contender | × plain, wall | × plain, processor |\n|---|---:|---:|---|---:|---:|\n"

@@ -142,7 +142,7 @@ SCORES = {
     "1×1 convolution": [("y", None)],
     "1×1 convolution before": [("y", None)],
     "classes, then more": [("s", "softmax"), ("z", None)],
-    "scores and probabilities": [("y", None), ("s", "softmax")],
+    "scores and probabilities": [("s", "softmax"), ("y", None)],
 }
 
 
@@ -164,6 +164,12 @@ def test_a_score_can_be_named():
     _, proto = of_ending("the class")
     with pytest.raises(InputError, match="'y' holds integers"):
         onnxcam.inspect(proto, score="y")
+
+
+def test_a_few_plain_numbers_go_after_what_a_softmax_reads():
+    head = "f = Flatten(p) corners = Gemm<transB = 1>(f, K) s = Gemm<transB = 1>(f, H, b) y = Softmax<axis = 1>(s)"
+    proto = Net().model(head, out="float[N, 4] corners, float[N, 3] y", K=np.ones((4, 4)))
+    assert [s.tensor for s in onnxcam.inspect(proto).scores] == ["s", "corners"]
 
 
 def test_a_score_with_a_map_goes_before_one_without():
@@ -340,6 +346,7 @@ def test_json_is_all_of_it(tmp_path):
         assert (row.pop("shape"), row.pop("grid")) == (["N", 4, 6, 5], [6, 5])
         assert row.pop("why") == "the last feature map before the score, 6×5 places, on all ways to the score"
         assert (row.pop("tokens"), row.pop("prefix"), row.pop("fold"), row.pop("note")) == (None, 0, None, "")
+        assert row.pop("heard") is True
         assert row == {"name": "map", "tensor": "map", "op": "Relu", "channel_axis": 1, "layout": "NCHW"}
         (score,) = found["scores"]
         assert (score.pop("kind"), score.pop("axis"), score.pop("boxes")) == ("classes", 1, None)

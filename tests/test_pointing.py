@@ -77,3 +77,10 @@ def test_a_method_that_knows_no_class_finds_digits_and_cannot_tell_them_apart(ne
 
 def test_the_game_can_be_lost():
     assert hits("cnn", "random", "one") <= 0.4
+
+
+def test_where_one_token_is_the_answer_another_method_is_named():
+    for network, said in (("cnn", False), ("vit", True), ("convnext", False)):
+        lines = Explainer(GOLDEN / f"digits-{network}.onnx").assumptions
+        assert any("hirescam tells classes apart better" in line for line in lines) is said
+    assert not any("hirescam" in x for x in Explainer(GOLDEN / "digits-vit.onnx", "gradcam").assumptions)

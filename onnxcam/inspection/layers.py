@@ -175,7 +175,7 @@ def _ranked(
         for i, n in enumerate(order)
     ]
     deaf = "its places do not reach the score, only other tokens do: its gradient is zero there"
-    return (*ranked, *(replace(x, why=deaf) for n, x in found.items() if n not in shares))
+    return (*ranked, *(replace(x, why=deaf, heard=False) for n, x in found.items() if n not in shares))
 
 
 def _by_sample(graph: _Graph, name: str, sources: Sequence[str]) -> bool:

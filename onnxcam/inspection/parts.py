@@ -32,7 +32,7 @@ class Layer:
 
     Where places do not have an axis each, `tokens` is the grid that they form, `prefix` counts the tokens before it
     (class, distillation, registers), and `fold` says how to get there. `why` gives the reasons for its rank, `note`
-    what was assumed.
+    what was assumed. `heard` is false where only other tokens reach the score.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Layer:
     fold: Fold | None = None
     why: str = ""
     note: str = ""
+    heard: bool = True
 
     @property
     def layout(self) -> str:

@@ -16,6 +16,7 @@ _CARRIES = frozenset({
     "ArgMax", "Cast", "DequantizeLinear", "Dropout", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze",
     "TopK", "Unsqueeze",
 })  # fmt: skip
+_COORDINATES = 10  # corners of a box, or five points
 _NORMS = frozenset({"LpNormalization", "ReduceL2"})
 
 
@@ -27,8 +28,9 @@ def find_scores(
 ) -> tuple[Score, ...]:
     """What each output says before its last Softmax or Sigmoid, the best to explain first.
 
-    That is the one with the boxes of a detector, then those with one row of classes a sample. `channels` are the
-    channel axes of feature maps, `names` is how many classes the file names.
+    That is the one with the boxes of a detector, then those with one row of classes a sample; a few plain numbers, such
+    as the corners of a face, come after what a Softmax or Sigmoid reads. `channels` are the channel axes of feature
+    maps, `names` is how many classes the file names.
     """
     boxes = find_boxes(forward, names, metadata or {})
     producers = forward.producers()
@@ -36,8 +38,12 @@ def find_scores(
     if not found and boxes is None:
         raise ModelError("No output of the model is a float tensor that could be explained.")
     found = [_understood(forward, producers, s, channels or {}) for s in found]
-    found.sort(key=lambda s: sum(d != 1 for d in s.shape[1:]) != 1)
+    found.sort(key=lambda s: (sum(d != 1 for d in s.shape[1:]) != 1, s.activation is None and _few(s)))
     return tuple(dict.fromkeys([boxes, *(s for s in found if s.output != boxes.output)] if boxes else found))
+
+
+def _few(score: Score) -> bool:
+    return score.classes is not None and score.classes <= _COORDINATES
 
 
 def _score(forward: Forward, producers: Mapping[str, Node], output: str) -> Score | None:
