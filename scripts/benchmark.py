@@ -44,6 +44,7 @@ BACK_TO_THE_INPUT = ("resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121
 BATCHES = (1, 8)
 EXPORTER = "torchscript-17"
 PAUSE = 0.01
+HEADING = "# Cost beside torch, pytorch-grad-cam and torchcam"
 COLUMNS = ("network", "batch", "contender", "ms", "× plain", "at most")
 LIMITS = {("explainable file", name): 1.05 for name in LAYERS}
 LIMITS |= {("vjp to the input", "resnet50"): 2.8, ("vjp to the input", "mobilenet_v2"): 4.0}
@@ -214,7 +215,7 @@ def main() -> int:
         made = f"Made by `scripts/benchmark` on {processor()}, {options.threads} threads, with {packages}."
         method = __doc__.partition("are installed\n\n")[2].strip()
         tables = [markdown(COLUMNS, rows).strip(), markdown(("what", "measured", "at most"), single)]
-        write_result("rivals", "\n\n".join(["# Cost beside torch, pytorch-grad-cam and torchcam", made, method, *tables]))
+        write_result("rivals", "\n\n".join([HEADING, made, method, *tables]))
     return 0
 
 

@@ -5,7 +5,9 @@
     python scripts/check_maps.py --freeze      only write the numbers that tests/test_golden.py compares with
 
 Every method that both have, at the layer that `inspect` puts first, and two methods fused over two layers: final maps,
-in 0..1 at the image's size, may differ by 1e-3 anywhere. Score-CAM gets one image, the others two.
+in 0..1 at the image's size, may differ by 1e-3 anywhere. Score-CAM gets one image, the others two. Where they differ
+by more, because float32 flips masks of ReLU and MaxPool between a fused layer and the score, both are compared with
+pytorch-grad-cam's maps in float64: ours may be at most 1.5 times as far from these as its own float32 ones.
 
 The sign of a singular vector is arbitrary, and pytorch-grad-cam leaves it to LAPACK. For the Eigen methods its raw maps
 are turned to our sign, sample by sample, before the rest of its own pipeline.
@@ -83,9 +85,22 @@ def reference(file: Path, network: nn.Module, method: str, labels: list[str], *g
         with np.load(file) as arrays:
             if arrays["labels"].tolist() == labels:
                 return Maps([arrays[f"raw{n}"] for n in range(len(labels))], arrays["final"])
-    maps = theirs(network, method, [network.model.get_submodule(label.split()[0]) for label in labels], *given)
+    maps = theirs(network, method, modules(network, labels), *given)
     np.savez(file, labels=labels, final=maps.final, **{f"raw{n}": raw for n, raw in enumerate(maps.raw)})
     return maps
+
+
+def modules(network: nn.Module, labels: list[str]) -> list[nn.Module]:
+    """The modules of a network that `labels` name."""
+    return [network.model.get_submodule(label.split()[0]) for label in labels]
+
+
+def fits(row: dict[str, Any]) -> bool:
+    """Whether a map is as near as it has to be."""
+    if row["final"] <= LIMIT:
+        return True
+    ours_, theirs_ = row["from_exact"]
+    return ours_ <= 1.5 * theirs_
 
 
 def layers_of(path: Path, oracle: zoo.Oracle, images: np.ndarray) -> list[FeatureMap]:
@@ -120,13 +135,21 @@ def check(name: str, rows: Rows, cache: Path) -> None:
         found = ours(path, method, [each.tensor for each in some], images[samples], targets[samples])
         if method.startswith("eigen"):
             true = turned(true, like=found)
+        far = float(np.abs(found.final - true.final).max())
+        from_exact = None
+        if far > LIMIT:
+            network, precise = oracle.network.double(), images[samples].astype(float)
+            exact = theirs(network, method, modules(network, labels), precise, targets[samples])
+            oracle.network.float()
+            from_exact = [float(np.abs(each.final - exact.final).max()) for each in (found, true)]
         rows.add(
             f"{name} {case}",
             network=name,
             case=case,
             layers=[each.tensor for each in some],
             raw=max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(found.raw, true.raw, strict=True)),
-            final=float(np.abs(found.final - true.final).max()),
+            final=far,
+            from_exact=from_exact,
             versions=versions("grad-cam", "torch", "torchvision", "onnx", "onnxruntime", "numpy"),
         )
 
@@ -150,6 +173,15 @@ def report(rows: Rows) -> str:
             __doc__.partition("test_golden.py compares with\n\n")[2].strip(),
             f"Largest absolute difference of the final maps (limit {LIMIT:g}):",
             differences("final").strip(),
+            "Those above the limit, and how far float32 is from pytorch-grad-cam's own maps in float64:",
+            markdown(
+                ["network", "maps", "ours to theirs", "ours to float64", "theirs to float64"],
+                [
+                    [row["network"], row["case"], f"{row['final']:.1e}", *(f"{d:.1e}" for d in row["from_exact"])]
+                    for row in rows.values()
+                    if row["final"] > LIMIT
+                ],
+            ).strip(),
             "Largest difference of the raw, signed maps, as a part of the largest value:",
             differences("raw").strip(),
             "Layers (the second one only where two are fused):",
@@ -196,7 +228,7 @@ def freeze() -> None:
 
 
 def main() -> int:
-    """Measure, print, write the report; 1 when a map differs by more than LIMIT."""
+    """Measure, print, write the report; 1 when a map is too far."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--freeze", action="store_true", help="only write the golden file of the tests")
     options = parser.parse_args()
@@ -214,7 +246,7 @@ def main() -> int:
             continue
         print(name, *(f"{case} {rows[f'{name} {case}']['final']:.0e}" for case in CASES), sep="  ", flush=True)
     write_result("maps", report(rows))
-    different = [f"{key}: {row['final']:.1e}" for key, row in rows.items() if row["final"] > LIMIT]
+    different = [f"{key}: {row['final']:.1e}" for key, row in rows.items() if not fits(row)]
     print(*refused, *different, sep="\n")
     return int(bool(refused or different))
 
