@@ -14,11 +14,10 @@ from onnxcam.explainable import extend
 from onnxcam.grad.precision import Arithmetic
 from onnxcam.methods import find
 from onnxcam.model import ModelLike, write
-from onnxcam.plan import DType, Plan, Recipe, Size, default_method, plan
+from onnxcam.plan import DType, Plan, Recipe, Size, default_method, plan, told_target
 from onnxcam.preprocessing import Preprocess
 from onnxcam.profiles.check import require
 from onnxcam.splitting import split
-from onnxcam.target import TOP
 from onnxcam.targets import Goal, read_targets
 from onnxcam.trial import informed
 from onnxcam.triton import config
@@ -67,19 +66,20 @@ def convert(
     map on the way to its score, and UnsupportedGradient naming every operator on the way without a gradient.
     """
     chosen = plan(model, layers, score, informed)
+    told = chosen.told
+    names = find_labels(labels, chosen)
+    if target is None:
+        target = told_target(told)
+    if method is None and emit is not None and "heatmap" in emit and "cam.method" in told:
+        method, options = told["cam.method"], json.loads(told.get("cam.options", "{}")) if options is None else options
     if emit is None:
         emit = ("activation", "gradient") if method is None or find(method).uses == "gradient" else ("activation",)
-    wanted, goals = _aimed(target, chosen, labels)
+    wanted, goals = _aimed(target, chosen, names)
     method = default_method(goals) if method is None and "heatmap" in emit else method
     recipe = Recipe(emit, wanted, method, dict(options or {}), heatmap, size, gate, arithmetic, goals, required)
-    if tail is not None and (gate or output is None):
-        raise InputError(
-            "A tail of its own needs an output for the model itself, and no gate: run it where it is wanted."
-        )
-    if triton is not None and (tail is not None or output is None):
-        raise InputError("A model repository needs an output, whose name the model gets, and one file: no tail.")
+    _check_paths(output, tail, triton, gate)
     extended = extend(chosen, recipe)
-    _describe(extended, find_labels(labels, chosen), find_preprocess(preprocess, chosen)[0])
+    _describe(extended, names, find_preprocess(preprocess, chosen)[0])
     if profile is not None:
         require(extended, profile, chosen.source.proto)
     if triton is not None and output is not None:
@@ -95,14 +95,31 @@ def convert(
     return extended
 
 
+def _check_paths(
+    output: str | os.PathLike[str] | None,
+    tail: str | os.PathLike[str] | None,
+    triton: str | os.PathLike[str] | None,
+    gate: bool,
+) -> None:
+    """Raise InputError, before anything is written, for files that do not go together."""
+    if tail is not None and (gate or output is None or Path(tail).resolve() == Path(output).resolve()):
+        raise InputError(
+            "A tail of its own needs another file for the model itself, and no gate: run it where it is wanted."
+        )
+    if triton is not None and (tail is not None or output is None):
+        raise InputError("A model repository needs an output, whose name the model gets, and one file: no tail.")
+
+
 def _aimed(
-    target: int | str | Goal | None, chosen: Plan, labels: str | os.PathLike[str] | Sequence[str]
+    target: int | str | Goal | None, chosen: Plan, names: Sequence[str] | None
 ) -> tuple[int | str, tuple[Goal, ...]]:
-    """A class or its text, and the targets that are more than a class."""
-    goals = read_targets(target, chosen.score, find_labels(labels, chosen)).goals
-    if isinstance(target, (int, str)):
-        return target, goals
-    return (TOP if target is None else type(target).__name__), goals
+    """A class or its text ("" for what has none), and the targets that are more than a class."""
+    found = read_targets(target, chosen.score, names)
+    if found.each is not None:
+        raise InputError("A file has one target, or the best K classes: lists are for `Explainer`.")
+    if found.goals:
+        return (target if isinstance(target, str) else ""), found.goals
+    return (f"top{found.best}" if found.best else found.same[0]), ()
 
 
 def _describe(extended: onnx.ModelProto, names: Sequence[str] | None, prepared: Preprocess | None) -> None:

@@ -1,7 +1,7 @@
 """The explainable model: the original, and with it what explains it, as one ONNX file that needs nothing of ours."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,18 +32,19 @@ def extend(chosen: Plan, recipe: Recipe) -> onnx.ModelProto:
     count = len(recipe.goals) if len(recipe.goals) > 1 else count
     plain = count is None and not recipe.goals
     index = class_index(recipe.target, chosen.score, chosen.inspection.labels) if plain else TOP
-    _refuse_collisions(chosen, recipe)
     outer = Tape(forward, "cam")
     tape = outer.within("explanation") if recipe.gate else outer
     defaults = parameters(recipe.goals if _aims(recipe) else ())
     if plain and _differentiates(recipe):
         defaults[TARGET] = np.array([index], np.int64)
+    _refuse_taken(chosen, [*defaults, EXPLAIN])
     inputs = {name: outer.input(name, declared(name, default)) for name, default in defaults.items()}
     given = {name: tape.of(name, value.type) for name, value in inputs.items()}
     if recipe.gate:
         defaults[EXPLAIN] = np.array([True])
         inputs[EXPLAIN] = outer.input(EXPLAIN, Type(TensorProto.BOOL, (1,)))
     named = _explained(chosen, recipe, tape, given, count)
+    _refuse_taken(chosen, named)
     if recipe.gate:
         named = _gated(outer, tape, named, inputs[EXPLAIN])
     outputs = [outer.rename(value, name) for name, value in named.items()] if not recipe.gate else list(named.values())
@@ -167,9 +168,8 @@ def _refuse_missing(chosen: Plan) -> None:
     raise UnsupportedGradient(f"No gradient for {', '.join(map(str, lost))}. {way}.")
 
 
-def _refuse_collisions(chosen: Plan, recipe: Recipe) -> None:
-    names = [f"cam/{e}/{layer.name}" for e in recipe.emit for layer in chosen.layers]
-    for name in (TARGET, EXPLAIN, SCORE, HEATMAP, CLASS, *names):
+def _refuse_taken(chosen: Plan, names: Iterable[str]) -> None:
+    for name in names:
         if chosen.forward.taken(name):
             raise InputError(
                 f"The model has a tensor '{name}' already: it is explainable as it is. Convert the original instead."
@@ -189,8 +189,6 @@ def _describe(result: onnx.ModelProto, chosen: Plan, recipe: Recipe, index: int)
         about["cam.method"] = recipe.method or "gradcam"
     if recipe.options:
         about["cam.options"] = dict(recipe.options)
-    if chosen.inspection.labels is not None:
-        about["cam.classes"] = list(chosen.inspection.labels)
     remember(result, chosen.source)
     present = {p.key for p in result.metadata_props}
     for key, value in about.items():

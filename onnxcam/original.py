@@ -34,6 +34,9 @@ def remember(result: onnx.ModelProto, source: Source) -> None:
     }
     if result.ir_version != source.proto.ir_version:  # weights stood among the inputs
         about["inputs"] = [base64.b64encode(i.SerializeToString()).decode() for i in graph.input]
+    written = hashlib.sha256(source.proto.SerializeToString()).hexdigest()
+    if written != source.sha256:
+        about["sha256"] = written  # a file whose fields were in another order: its content comes back
     result.metadata_props.add(key=ORIGINAL, value=json.dumps(about))
     result.metadata_props.add(key=HASH, value=source.sha256)
 
@@ -41,8 +44,9 @@ def remember(result: onnx.ModelProto, source: Source) -> None:
 def strip(model: ModelLike, output: str | os.PathLike[str] | None = None) -> onnx.ModelProto:
     """The model that an explainable file was made from, written to `output` where that is given.
 
-    Byte for byte what it was, which its hash proves. Raises ModelError for a file that is not explainable, that a newer
-    version made, or that was changed since.
+    Byte for byte what it was, which its hash proves; one that was not written in protobuf's usual order comes back in
+    that. Raises InputError where `output` cannot be written, ModelError for a file that is not explainable, that a
+    newer version made, or that was changed since.
     """
     source = read(model)
     original = without(source).proto
@@ -64,11 +68,12 @@ def without(source: Source) -> Source:
     result = onnx.ModelProto()
     result.CopyFrom(source.proto)
     try:
-        _cut(result, json.loads(said[ORIGINAL]))
+        about = json.loads(said[ORIGINAL])
+        _cut(result, about)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError("The file's 'cam.original' cannot be read. Take the original model instead.") from error
     content = result.SerializeToString()
-    if hashlib.sha256(content).hexdigest() != said.get(HASH):
+    if hashlib.sha256(content).hexdigest() not in (said.get(HASH), about.get("sha256")):
         raise ModelError(
             "The file was changed after onnxcam made it: what is left is not the original. Take the original model."
         )

@@ -29,7 +29,7 @@ from onnxcam.layout import spatial
 from onnxcam.methods import find
 from onnxcam.methods.registry import Method
 from onnxcam.model import ModelLike
-from onnxcam.plan import SCORE, TARGET, Plan, Recipe, default_method, plan
+from onnxcam.plan import SCORE, TARGET, Plan, Recipe, default_method, plan, told_target
 from onnxcam.preprocessing import Preprocess
 from onnxcam.report import Explanation
 from onnxcam.rows import beside, column, probabilities, warnings
@@ -76,8 +76,8 @@ class Explainer:
             raise InputError(f"batch is {batch}; it has to be at least 1.")
         chosen = plan(model, layers, score, informed)
         told = chosen.told
-        if target is None and told:
-            target = json.loads(told["cam.target"]) if told["cam.target"].lstrip("-").isdigit() else told["cam.target"]
+        if target is None:
+            target = told_target(told)
         if method == "auto" and options is None:
             options = json.loads(told.get("cam.options", "{}"))
         self.target, self.batch, self.progress, self.seed = target, batch, progress, seed

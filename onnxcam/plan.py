@@ -70,6 +70,14 @@ class Recipe:
         find(self.method or "gradcam").check(self.options)
 
 
+def told_target(told: Mapping[str, str]) -> int | str | None:
+    """The target that an explainable file was made for. Raises InputError where it has no text to be named by."""
+    text = told.get("cam.target")
+    if text == "":
+        raise InputError("The file was made for a target that has no text, such as an array. Name a target.")
+    return int(text) if text is not None and text.lstrip("-").isdigit() else text
+
+
 def default_method(goals: Sequence[Goal]) -> str:
     """The method where none is named: Grad-CAM; HiResCAM for what is in one place, as a box is, and its gradient.
 
@@ -96,6 +104,8 @@ def plan(
     forward = informed(source, forward) if informed else forward
     inspection = look(source, forward, score, told)
     names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"A layer is named as `onnxcam inspect` does, not {layers!r}.")
     if names == ["auto"]:
         if not inspection.layers:
             raise ModelError(

@@ -20,7 +20,8 @@ def split(extended: onnx.ModelProto, chosen: Plan) -> tuple[onnx.ModelProto, onn
     reads = dict.fromkeys(
         name for node in added for name in (*node.input, *captured(node)) if name and name not in made
     )
-    passed = [name for name in reads if name not in weights]
+    own = {i.name for i in graph.input[len(original.input) :]}
+    passed = [name for name in reads if name not in weights and name not in own]
     declared = {v.name: v for v in (*original.input, *original.output)}
 
     first = onnx.ModelProto()

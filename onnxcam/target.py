@@ -99,7 +99,8 @@ def _split(score: Value, chosen: Value) -> list[Value]:
 def _joined(digits: Sequence[Value]) -> Value:
     """The int64 class of its digits."""
     whole = [op.Cast(digit, to=onnx.TensorProto.INT64) for digit in digits]
-    return whole[0] if len(whole) == 1 else whole[0] * _BASE + whole[1]
+    joined = whole[0] if len(whole) == 1 else whole[0] * _BASE + whole[1]
+    return op.Max(joined, -1) if joined.tape.graph.opsets[""] >= 12 else joined  # scores that are no numbers
 
 
 def _row(score: Value, chosen: Sequence[Value]) -> Value:

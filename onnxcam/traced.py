@@ -196,6 +196,10 @@ _NAMESPACE = _Namespace()
 
 def enlarged(maps: Traced, like: Value, axes: Sequence[int]) -> Traced:
     """Resize (N, *space) to sizes of `like` that only a run may know, linearly as `heatmap.resize` does."""
+    if like.tape.graph.opsets[""] < 11:
+        raise InputError(
+            "A heat map of open size needs opset 11. Fix the model's height and width, or take size 'layer'."
+        )
     x = op.Unsqueeze(maps.value, axes=[1])
     tape = x.tape
     dims = op.Gather(shape_of(like), tape.constant(list(axes), onnx.TensorProto.INT64))

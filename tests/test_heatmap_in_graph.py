@@ -300,3 +300,72 @@ def test_the_map_says_how_many_samples_it_has():
     file = onnxcam.convert(Net().model(), emit=["heatmap"])
     dims = file.graph.output[-1].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in dims] == ["N", 6, 5]
+
+
+# ----- names, paths and files in another order -----
+def test_the_labels_that_are_given_name_the_class_and_go_into_the_file():
+    for target, index in (("a", 2), ("c", 0), ("top", -1), (np.int64(1), 1)):
+        file = onnxcam.convert(Net().model(), target=target, labels=list("cba"), emit=["heatmap"])
+        said = {p.key: p.value for p in file.metadata_props}
+        assert (said["cam.target"], json.loads(said["cam.classes"])) == (str(index), list("cba"))
+
+
+def test_converting_again_keeps_what_is_not_given():
+    first = onnxcam.convert(Net().model(), target=2, method="hirescam", emit=["heatmap"])
+    said = {p.key: p.value for p in onnxcam.convert(first, emit=["heatmap", "class"]).metadata_props}
+    assert (said["cam.target"], said["cam.method"]) == ("2", "hirescam")
+
+
+def test_a_target_that_has_to_be_given_goes_to_the_tail(tmp_path):
+    onnxcam.convert(Net().model(), tmp_path / "a.onnx", tail=tmp_path / "t.onnx", emit=["heatmap"], required=True)
+    assert "cam/target" in names(onnx.load(tmp_path / "t.onnx").graph.input)
+    assert names(onnx.load(tmp_path / "a.onnx").graph.input) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"layers": [3]}, "A layer is named"),
+        ({"target": [1, 2]}, "lists are for"),
+        ({"tail": "a.onnx"}, "another file"),
+    ],
+)
+def test_what_does_not_go_together_is_said_before_anything_is_written(tmp_path, monkeypatch, given, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said):
+        onnxcam.convert(Net().model(), "a.onnx", emit=["heatmap"], **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_open_size_needs_a_resize_that_has_one():
+    with pytest.raises(InputError, match="opset 11"):
+        onnxcam.convert(Net().model(dims="N, 3, H, W", opset=9), emit=["heatmap"])
+
+
+def test_a_file_in_another_order_comes_back_in_the_usual_one(tmp_path):
+    proto = Net().model()
+    graph = onnx.ModelProto()
+    graph.graph.CopyFrom(proto.graph)
+    rest = onnx.ModelProto()
+    rest.CopyFrom(proto)
+    rest.ClearField("graph")
+    (tmp_path / "m.onnx").write_bytes(graph.SerializeToString() + rest.SerializeToString())
+    file = onnxcam.convert(tmp_path / "m.onnx", emit=["heatmap"])
+    assert onnxcam.strip(file) == proto
+    assert Explainer(file)(image(1)).maps.shape == (1, 6, 5)
+
+
+def test_scores_that_are_no_numbers_have_no_class():
+    net = Net()
+    found = run(onnxcam.convert(net.model(), emit=["class"]), {"x": np.full((1, *SHAPE), np.nan, np.float32)})
+    assert found["cam/class"].tolist() == [-1]
+
+
+def test_a_model_with_a_tensor_of_an_output_of_ours():
+    proto = Net().model(out="float[N, 3] y, float[N, 4, 1, 1] p")
+    for node in proto.graph.node:
+        for values in (node.input, node.output):
+            values[:] = ["cam/number" if n == "p" else n for n in values]
+    proto.graph.output[1].name = "cam/number"
+    with pytest.raises(InputError, match="'cam/number' already"):
+        onnxcam.convert(proto, target="0 - 1", emit=["heatmap", "score"])

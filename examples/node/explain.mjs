@@ -21,7 +21,9 @@ const { data: pixels, info } = await picture.toBuffer({ resolveWithObject: true 
 const { type, data, shape } = prepare(pixels, info.width, info.height, JSON.parse(about["cam.preprocess"]));
 const feeds = { [session.inputNames[0]]: new ort.Tensor(type, data, shape) };
 if (session.inputNames.includes("cam/target")) {
-  const index = wanted === undefined ? -1 : classes.includes(wanted) ? classes.indexOf(wanted) : Number(wanted);
+  const made = Number.isInteger(Number(about["cam.target"])) ? Number(about["cam.target"]) : -1;
+  const index = wanted === undefined ? made : classes.includes(wanted) ? classes.indexOf(wanted) : Number(wanted);
+  if (!Number.isInteger(index)) throw new Error(`No class '${wanted}'.`);
   feeds["cam/target"] = new ort.Tensor("int64", BigInt64Array.from([BigInt(index)]), [1]);
 }
 

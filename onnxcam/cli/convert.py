@@ -63,17 +63,19 @@ def convert(model: str, output: str, as_json: bool, **choices: Any) -> None:
     choices["layers"] = list(choices["layers"]) or "auto"
     choices["target"] = shell.target(choices["target"])
     choices["options"] = shell.options(choices["options"])
-    record = _record(model, output, onnxcam.convert(model, output, **choices))
+    made = onnxcam.convert(model, output, **choices)
+    record = _record(model, [output, *([choices["tail"]] if choices["tail"] else [])], made)
     shell.print_json(record) if as_json else _print(record)
 
 
-def _record(model: str, output: str, explainable: ModelProto) -> dict[str, Any]:
+def _record(model: str, written: list[str], explainable: ModelProto) -> dict[str, Any]:
     graph = explainable.graph
     constants = {tensor.name for tensor in graph.initializer if not tensor.name.startswith("cam/")}  # of IR 3
-    size = explainable.ByteSize()
+    size = sum(os.path.getsize(path) for path in written)
     return {
         "model": model,
-        "output": output,
+        "output": written[0],
+        "tail": written[1] if len(written) > 1 else None,
         "inputs": [_tensor(value) for value in graph.input if value.name not in constants],
         "outputs": [_tensor(value) for value in graph.output],
         "bytes": size,
@@ -95,4 +97,4 @@ def _print(record: dict[str, Any]) -> None:
 
     grown = f"{record['bytes'] / 1e6:.2f} MB, {record['growth']:.2%} more than the original"
     facts = [("inputs", lines(record["inputs"])), ("outputs", lines(record["outputs"])), ("size", grown)]
-    shell.print_facts([*facts, ("written", record["output"])])
+    shell.print_facts([*facts, ("written", [record["output"], *filter(None, [record["tail"]])])])
