@@ -14,6 +14,7 @@ from onnxcam.explainable import extend
 from onnxcam.grad.precision import Arithmetic
 from onnxcam.methods import find
 from onnxcam.model import ModelLike, write
+from onnxcam.original import put
 from onnxcam.plan import DType, Plan, Recipe, Size, default_method, plan, told_target
 from onnxcam.preprocessing import Preprocess
 from onnxcam.profiles.check import require
@@ -79,7 +80,8 @@ def convert(
     recipe = Recipe(emit, wanted, method, dict(options or {}), heatmap, size, gate, arithmetic, goals, required)
     _check_paths(output, tail, triton, gate)
     extended = extend(chosen, recipe)
-    _describe(extended, names, find_preprocess(preprocess, chosen)[0])
+    given = {key for key, what in (("cam.classes", labels), ("cam.preprocess", preprocess)) if what != "auto"}
+    _describe(extended, names, find_preprocess(preprocess, chosen)[0], given)
     if profile is not None:
         require(extended, profile, chosen.source.proto)
     if triton is not None and output is not None:
@@ -122,8 +124,10 @@ def _aimed(
     return (f"top{found.best}" if found.best else found.same[0]), ()
 
 
-def _describe(extended: onnx.ModelProto, names: Sequence[str] | None, prepared: Preprocess | None) -> None:
-    """Class names and preprocessing as metadata, where the model does not bring them."""
+def _describe(
+    extended: onnx.ModelProto, names: Sequence[str] | None, prepared: Preprocess | None, given: set[str]
+) -> None:
+    """Class names and preprocessing as metadata; in place of the model's own where others are given."""
     said: dict[str, str] = {}
     if names:
         said["cam.classes"] = json.dumps(list(names), ensure_ascii=False)
@@ -131,5 +135,5 @@ def _describe(extended: onnx.ModelProto, names: Sequence[str] | None, prepared: 
         said["cam.preprocess"] = prepared.to_json()
     present = {p.key for p in extended.metadata_props}
     for key, value in said.items():
-        if key not in present:
-            extended.metadata_props.add(key=key, value=value)
+        if key in given or key not in present:
+            put(extended, key, value)

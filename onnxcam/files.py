@@ -20,6 +20,8 @@ def write(path: Path, content: bytes) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` in the end, or leaves nothing where writing fails."""
     temporary = None
+    if path.exists() and not path.is_file():
+        raise InputError(f"Cannot write '{path}': it is no regular file.")
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
         with os.fdopen(handle, "wb") as file:

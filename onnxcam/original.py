@@ -41,6 +41,18 @@ def remember(result: onnx.ModelProto, source: Source) -> None:
     result.metadata_props.add(key=HASH, value=source.sha256)
 
 
+def put(result: onnx.ModelProto, key: str, value: str) -> None:
+    """Set a metadata value of an explainable model; one of the original's own is kept for `strip`."""
+    own = next((p for p in result.metadata_props if p.key == key), None)
+    if own is None:
+        result.metadata_props.add(key=key, value=value)
+        return
+    record = next(p for p in result.metadata_props if p.key == ORIGINAL)
+    about = json.loads(record.value)
+    about.setdefault("replaced", {}).setdefault(key, own.value)
+    record.value, own.value = json.dumps(about), value
+
+
 def strip(model: ModelLike, output: str | os.PathLike[str] | None = None) -> onnx.ModelProto:
     """The model that an explainable file was made from, written to `output` where that is given.
 
@@ -85,6 +97,10 @@ def _cut(model: onnx.ModelProto, about: Mapping[str, object]) -> None:
     for field, name in ((graph.node, "nodes"), (graph.initializer, "initializers"), (graph.output, "outputs"),
                         (model.metadata_props, "metadata")):  # fmt: skip
         del field[int(str(about[name])) :]
+    replaced = about.get("replaced")
+    if isinstance(replaced, dict):
+        for own in model.metadata_props:
+            own.value = str(replaced.get(own.key, own.value))
     inputs = about["inputs"]
     if isinstance(inputs, list):
         del graph.input[:]

@@ -369,3 +369,13 @@ def test_a_model_with_a_tensor_of_an_output_of_ours():
     proto.graph.output[1].name = "cam/number"
     with pytest.raises(InputError, match="'cam/number' already"):
         onnxcam.convert(proto, target="0 - 1", emit=["heatmap", "score"])
+
+
+def test_what_is_given_takes_the_place_of_what_the_model_says(tmp_path):
+    labels = [f"L{i}" for i in range(1000)]
+    onnxcam.convert(DEMO, tmp_path / "cam.onnx", preprocess="imagenet", labels=labels, emit=["heatmap"])
+    told = Explainer(tmp_path / "cam.onnx")
+    assert told.labels == labels
+    assert told.preprocess.mean == Explainer(str(DEMO), preprocess="imagenet").preprocess.mean
+    onnxcam.strip(tmp_path / "cam.onnx", tmp_path / "back.onnx")
+    assert (tmp_path / "back.onnx").read_bytes() == DEMO.read_bytes()
