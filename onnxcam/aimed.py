@@ -11,13 +11,13 @@ from onnxcam import image
 from onnxcam.errors import InputError
 from onnxcam.geometry import Geometry
 from onnxcam.targets import Box, Character, Goal, Step
-from onnxcam.targets.goal import BOX, CLASS, INDEX
+from onnxcam.targets.goal import BOX, INDEX, TARGET
 from onnxcam.targets.places import MASK, POINT
 
 Array = npt.NDArray[Any]
 Asked = tuple[Mapping[str, Array], int]  # the inputs of one sample, and the column of its target where it has several
 
-_AGAIN = {"class": CLASS, "index": INDEX}
+_AGAIN = {"class": TARGET, "index": INDEX}
 
 
 def read_mask(path: str) -> Array:

@@ -8,7 +8,7 @@ from onnxcam.grad.infer import Type
 from onnxcam.grad.tensor import Tape, Value, op
 from onnxcam.inspection import Inspection, Score
 from onnxcam.targets import Goal
-from onnxcam.targets.goal import Answer, Array, Scene
+from onnxcam.targets.goal import TARGET, Answer, Array, Scene
 from onnxcam.targets.places import MASK
 
 NUMBER, FOUND = "cam/number", "cam/found/"
@@ -23,7 +23,7 @@ def declared(name: str, default: Array) -> Type:
     """The type of an input: any number of rows, and masks of any size."""
     dtype = onnx.TensorProto.INT64 if default.dtype.kind in "iu" else onnx.TensorProto.FLOAT
     rest = [f"{name}/{i}" if name.startswith(MASK) else d for i, d in enumerate(default.shape)][1:]
-    return Type(dtype, ("cam/targets" if name == "cam/target" else f"{name}/rows", *rest))
+    return Type(dtype, ("cam/targets" if name == TARGET else f"{name}/rows", *rest))
 
 
 def answers(

@@ -21,8 +21,9 @@ from onnxcam.grad.tensor import Tape, Value, op
 from onnxcam.methods import find
 from onnxcam.model import graft
 from onnxcam.original import VERSION, remember
-from onnxcam.plan import CLASS, EXPLAIN, HEATMAP, SCORE, TARGET, Plan, Recipe
+from onnxcam.plan import CLASS, EXPLAIN, HEATMAP, SCORE, Plan, Recipe
 from onnxcam.target import TOP, best, class_index, picked, top_k
+from onnxcam.targets.goal import TARGET
 
 
 def extend(chosen: Plan, recipe: Recipe) -> onnx.ModelProto:

@@ -29,13 +29,14 @@ from onnxcam.layout import spatial
 from onnxcam.methods import find
 from onnxcam.methods.registry import Method
 from onnxcam.model import ModelLike
-from onnxcam.plan import SCORE, TARGET, Plan, Recipe, default_method, plan, told_target
+from onnxcam.plan import SCORE, Plan, Recipe, default_method, plan, told_target
 from onnxcam.preprocessing import Preprocess
 from onnxcam.report import Explanation
 from onnxcam.rows import beside, column, probabilities, warnings
 from onnxcam.run import Session
 from onnxcam.target import TOP, Floats, Ints, ranked, totals
 from onnxcam.targets import Files, Target, read_targets
+from onnxcam.targets.goal import TARGET
 from onnxcam.trial import informed
 
 Array = npt.NDArray[Any]

@@ -16,7 +16,7 @@ from onnxcam.target import TOP
 from onnxcam.targets import Goal, is_local
 
 EMITS = ("activation", "gradient", "score", "heatmap", "class")
-TARGET, EXPLAIN = "cam/target", "cam/explain"
+EXPLAIN = "cam/explain"
 SCORE, HEATMAP, CLASS = "cam/score", "cam/heatmap", "cam/class"
 
 DType = Literal["float32", "uint8"]

@@ -10,14 +10,14 @@ from onnxcam.grad.mask import step
 from onnxcam.grad.tensor import Value, op
 from onnxcam.target import TOP
 from onnxcam.targets.choice import choose, equal, largest, numbers, per_sample, row, total
-from onnxcam.targets.goal import BOX, CLASS, INDEX, Answer, Array, Scene, chosen
+from onnxcam.targets.goal import BOX, INDEX, TARGET, Answer, Array, OfClass, Scene, chosen
 from onnxcam.targets.heads import Candidates, candidates, corners, overlap
 
 SAME = 0.45  # boxes that overlap more are one thing found twice
 
 
 @dataclass(frozen=True)
-class Box:
+class Box(OfClass):
     """The score of one box for one class.
 
     index: its number among the model's boxes; −1 chooses the most certain of class `cls`, −1 being any. near: (x0, y0,
@@ -38,7 +38,7 @@ class Box:
     @property
     def inputs(self) -> dict[str, Array]:
         """`cam/target`: the class; `cam/index`: the number of the box; `cam/box`: float32 [1, 4]."""
-        given = {CLASS: chosen(self.cls), INDEX: chosen(self.index)}
+        given = super().inputs | {INDEX: chosen(self.index)}
         return given if self.near is None else given | {BOX: np.array([self.near], np.float32)}
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
@@ -49,7 +49,7 @@ class Box:
                 f"Nothing in the model tells what the coordinates in '{scene.score.boxes.corners}' are: they cannot be "
                 "compared with yours. Choose by class, or by number: 'box:3'."
             )
-        wanted, index = row(given[CLASS], 3), row(given[INDEX], 3)
+        wanted, index = row(given[TARGET], 3), row(given[INDEX], 3)
         places = corners(scene)
         preferred = _certainty(found, wanted)
         if self.near is not None:

@@ -9,53 +9,33 @@ from onnxcam.grad.tensor import Value, op
 from onnxcam.inspection import Score
 from onnxcam.target import TOP, one_hot
 from onnxcam.targets.choice import largest, lowered, per_sample, softmax, total
-from onnxcam.targets.goal import CLASS, Answer, Array, Goal, Scene, chosen
+from onnxcam.targets.goal import TARGET, Answer, Array, Goal, OfClass, Scene
 
 
 @dataclass(frozen=True)
-class Class:
+class Class(OfClass):
     """The score of one class, summed over its places where it has several; −1 is the class with the largest sum."""
 
     cls: int = TOP
 
-    @property
-    def form(self) -> tuple[object, ...]:
-        """One for all classes."""
-        return (type(self),)
-
-    @property
-    def inputs(self) -> dict[str, Array]:
-        """`cam/target`: the class."""
-        return {CLASS: chosen(self.cls)}
-
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """D z_c / d z = 1[c]."""
-        mask, cls = scene.pick(given[CLASS])
+        mask, cls = scene.pick(given[TARGET])
         y = scene.y
-        seed = y.tape.retype(one_hot(y, given[CLASS]), y.type) if scene.axis == 1 else scene.seed(mask)
+        seed = y.tape.retype(one_hot(y, given[TARGET]), y.type) if scene.axis == 1 else scene.seed(mask)
         return Answer(seed, per_sample(mask * scene.z), {"class": cls})
 
 
 @dataclass(frozen=True)
-class Probability:
+class Probability(OfClass):
     """The probability of one class, p = softmax(z)_c, or sigmoid(z_c) for scores that end in one."""
 
     cls: int = TOP
 
-    @property
-    def form(self) -> tuple[object, ...]:
-        """One for all classes."""
-        return (type(self),)
-
-    @property
-    def inputs(self) -> dict[str, Array]:
-        """`cam/target`: the class."""
-        return {CLASS: chosen(self.cls)}
-
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """D p_c / d z_j = p_c (1[c] − p_j), with 1 − p_c as the sum of the others: it does not vanish by rounding."""
         z, axis = _rowed(scene), scene.axis
-        mask, cls = scene.pick(given[CLASS])
+        mask, cls = scene.pick(given[TARGET])
         if independent(scene.score):
             p = op.Sigmoid(z)
             return Answer(scene.seed(mask * p * op.Sigmoid(-z)), per_sample(mask * p), {"class": cls})
@@ -66,25 +46,15 @@ class Probability:
 
 
 @dataclass(frozen=True)
-class LogOdds:
+class LogOdds(OfClass):
     """The log-odds of one class, log p/(1 − p): what speaks for it against all the others together."""
 
     cls: int = TOP
 
-    @property
-    def form(self) -> tuple[object, ...]:
-        """One for all classes."""
-        return (type(self),)
-
-    @property
-    def inputs(self) -> dict[str, Array]:
-        """`cam/target`: the class."""
-        return {CLASS: chosen(self.cls)}
-
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """z_c − log Σ_{j≠c} exp z_j: 1[c] − softmax over the others. Behind a sigmoid it is z_c itself."""
         z, axis = _rowed(scene), scene.axis
-        mask, cls = scene.pick(given[CLASS])
+        mask, cls = scene.pick(given[TARGET])
         own = total(mask * z, [axis])
         if independent(scene.score):
             return Answer(scene.seed(mask), per_sample(own), {"class": cls})
@@ -99,7 +69,7 @@ class LogOdds:
 
 
 @dataclass(frozen=True)
-class Finer:
+class Finer(OfClass):
     """One class minus the mean of the classes whose scores are closest to its own, weighted by their probabilities.
 
     Finer-CAM, https://arxiv.org/abs/2501.11309, as pytorch-grad-cam computes it: `alpha` scales what is subtracted,
@@ -115,18 +85,13 @@ class Finer:
         """One for all classes."""
         return type(self), self.alpha, self.count
 
-    @property
-    def inputs(self) -> dict[str, Array]:
-        """`cam/target`: the class."""
-        return {CLASS: chosen(self.cls)}
-
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """z_c − α m with m = Σ q_d z_d, q the softmax over the closest: 1[c] − α q (1 + z − m)."""
         classes = scene.score.classes
         if classes is not None and classes < 2:
             raise InputError("Finer-CAM compares a class with others: the score has one class.")
         z, axis = _rowed(scene), scene.axis
-        mask, cls = scene.pick(given[CLASS])
+        mask, cls = scene.pick(given[TARGET])
         own = total(mask * z, [axis])
         near, taken = -op.Abs(z - own), mask
         for _ in range(self.count if classes is None else min(self.count, classes - 1)):

@@ -19,7 +19,7 @@ from onnxcam.targets.choice import FLOAT, INT64, choose, floats, numbers, per_sa
 
 Array = npt.NDArray[Any]
 
-CLASS = "cam/target"
+TARGET = "cam/target"
 INDEX = "cam/index"
 BOX = "cam/box"
 
@@ -125,3 +125,23 @@ class Goal(Protocol):
 def chosen(cls: int = TOP) -> Array:
     """The default of an input that takes a class or an index."""
     return np.array([cls], np.int64)
+
+
+class Uniform:
+    """Targets whose parameters are all inputs: one form serves them all."""
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """The kind of target."""
+        return (type(self),)
+
+
+class OfClass(Uniform):
+    """Targets that ask for a class, −1 for the one that says most."""
+
+    cls: int
+
+    @property
+    def inputs(self) -> dict[str, Array]:
+        """`cam/target`: the class."""
+        return {TARGET: chosen(self.cls)}

@@ -15,15 +15,18 @@ from onnxcam.grad.shapes import shape_of, sizes
 from onnxcam.grad.tensor import Value, op
 from onnxcam.target import TOP
 from onnxcam.targets.choice import FLOAT, INT64, column, entry, equal, largest, length, numbers, per_sample, row, total
-from onnxcam.targets.goal import BOX, CLASS, Answer, Array, Scene, chosen
+from onnxcam.targets.goal import BOX, TARGET, Answer, Array, OfClass, Scene
 
 MASK = "cam/mask"
 POINT = "cam/point"
 
 
 @dataclass(frozen=True)
-class Region:
-    """The score of one class, summed over the places where it is the largest ("predicted"), or at its peak."""
+class Region(OfClass):
+    """The score of one class, summed over the places where it is the largest ("predicted"), or at its peak.
+
+    −1 is the class with the largest sum, or with the highest peak.
+    """
 
     cls: int = TOP
     where: Literal["predicted", "peak"] = "predicted"
@@ -33,15 +36,10 @@ class Region:
         """One for all classes."""
         return type(self), self.where
 
-    @property
-    def inputs(self) -> dict[str, Array]:
-        """`cam/target`: the class; −1 is the one with the largest sum, or with the highest peak."""
-        return {CLASS: chosen(self.cls)}
-
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """1[c] at the places chosen."""
         z = _dense(scene)
-        mask, cls = scene.pick(given[CLASS], peak=self.where == "peak")
+        mask, cls = scene.pick(given[TARGET], peak=self.where == "peak")
         own = total(mask * z, [scene.axis])
         if self.where == "predicted":
             best = op.ReduceMax(z, axes=[scene.axis], keepdims=1)
@@ -52,7 +50,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Masked:
+class Masked(OfClass):
     """The score of one class, summed over a mask (h, w) of weights that covers the image."""
 
     mask: Array = field(compare=False)
@@ -66,7 +64,7 @@ class Masked:
     @property
     def inputs(self) -> dict[str, Array]:
         """`cam/target`: the class, −1 the one with the largest sum in the mask; `cam/mask`: float32 [1, h, w]."""
-        return {CLASS: chosen(self.cls), MASK: np.asarray(self.mask, np.float32)[None]}
+        return super().inputs | {MASK: np.asarray(self.mask, np.float32)[None]}
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """1[c] times the mask, resized to the places of the score."""
@@ -76,12 +74,12 @@ class Masked:
                 f"The mask has {self.mask.ndim} axes, '{scene.score.tensor}' has places along {len(scene.places)}."
             )
         weights = op.Unsqueeze(_resized(given[MASK], z, scene.places), axes=[scene.axis])
-        mask, cls = scene.pick(given[CLASS], weights)
+        mask, cls = scene.pick(given[TARGET], weights)
         return _answer(scene, mask, weights, {"class": cls})
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(OfClass):
     """The score of one class at one place, (x, y) in pixels of the model's input."""
 
     x: float
@@ -89,14 +87,9 @@ class Point:
     cls: int = TOP
 
     @property
-    def form(self) -> tuple[object, ...]:
-        """One for all classes and points."""
-        return (type(self),)
-
-    @property
     def inputs(self) -> dict[str, Array]:
         """`cam/target`: the class, −1 the one with the largest score there; `cam/point`: float32 [1, 2]."""
-        return {CLASS: chosen(self.cls), POINT: np.array([[self.x, self.y]], np.float32)}
+        return super().inputs | {POINT: np.array([[self.x, self.y]], np.float32)}
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """1[c] at the place whose cell holds the point."""
@@ -106,12 +99,12 @@ class Point:
             cell = op.Floor(column(given[POINT], i) * length(z, axis) / entry(extent, i))
             within.append(equal(numbers(z, axis), row(cell, z.rank)))
         places = within[0] * within[1]
-        mask, cls = scene.pick(given[CLASS], places)
+        mask, cls = scene.pick(given[TARGET], places)
         return _answer(scene, mask, places, {"class": cls, "place": given[POINT] + op.Unsqueeze(cls * 0.0, axes=[1])})
 
 
 @dataclass(frozen=True)
-class Rectangle:
+class Rectangle(OfClass):
     """The score of one class, summed over the places with their middles in a rectangle, in the input's pixels."""
 
     left: float
@@ -121,15 +114,10 @@ class Rectangle:
     cls: int = TOP
 
     @property
-    def form(self) -> tuple[object, ...]:
-        """One for all classes and rectangles."""
-        return (type(self),)
-
-    @property
     def inputs(self) -> dict[str, Array]:
         """`cam/target`: the class, −1 the one with the largest sum there; `cam/box`: float32 [1, 4]."""
         corners = np.array([[self.left, self.top, self.right, self.bottom]], np.float32)
-        return {CLASS: chosen(self.cls), BOX: corners}
+        return super().inputs | {BOX: corners}
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """1[c] times the rectangle."""
@@ -140,7 +128,7 @@ class Rectangle:
             after = step(middle - row(column(given[BOX], i), z.rank))
             within.append(after * step(row(column(given[BOX], i + 2), z.rank) - middle))
         places = within[0] * within[1]
-        mask, cls = scene.pick(given[CLASS], places)
+        mask, cls = scene.pick(given[TARGET], places)
         return _answer(scene, mask, places, {"class": cls})
 
 

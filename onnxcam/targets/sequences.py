@@ -11,34 +11,29 @@ from onnxcam.grad.mask import step
 from onnxcam.grad.tensor import Value, op
 from onnxcam.target import TOP
 from onnxcam.targets.choice import FLOAT, INT64, choose, equal, first, numbers, per_sample, row, total
-from onnxcam.targets.goal import CLASS, INDEX, Answer, Array, Scene, chosen
+from onnxcam.targets.goal import INDEX, TARGET, Answer, Array, OfClass, Scene, chosen
 
 STEPS, CLASSES = 1, 2
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(OfClass):
     """The score of one class, −1 for the best, at one step of scores (N, steps, classes)."""
 
     index: int
     cls: int = TOP
 
     @property
-    def form(self) -> tuple[object, ...]:
-        """One for all classes and steps."""
-        return (type(self),)
-
-    @property
     def inputs(self) -> dict[str, Array]:
         """`cam/target`: the class; `cam/index`: the step."""
-        return {CLASS: chosen(self.cls), INDEX: chosen(self.index)}
+        return super().inputs | {INDEX: chosen(self.index)}
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """1[t] 1[c]."""
         z = _sequence(scene)
         index = row(given[INDEX], 3)
         here = equal(numbers(z, STEPS), index)
-        mask = choose(total(here * z, [STEPS]), CLASSES, row(given[CLASS], 3))
+        mask = choose(total(here * z, [STEPS]), CLASSES, row(given[TARGET], 3))
         seed = here * mask
         cls = per_sample(mask * numbers(z, CLASSES))
         at = per_sample(here * (index + 1.0)) - 1.0

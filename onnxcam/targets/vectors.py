@@ -10,7 +10,7 @@ from onnxcam.errors import InputError
 from onnxcam.grad.mask import step
 from onnxcam.grad.tensor import Value, op
 from onnxcam.targets.choice import INT64, per_sample, row, total
-from onnxcam.targets.goal import CLASS, Answer, Array, Scene, chosen
+from onnxcam.targets.goal import TARGET, Answer, Array, OfClass, Scene
 
 REFERENCE = "cam/reference"
 VALUE = "cam/goal"
@@ -54,26 +54,21 @@ class Similarity:
 
 
 @dataclass(frozen=True)
-class Towards:
+class Towards(OfClass):
     """Output number `cls` brought to a value: −|y − value|, largest where it is reached."""
 
     value: float
     cls: int = 0
 
     @property
-    def form(self) -> tuple[object, ...]:
-        """One for all values and outputs."""
-        return (type(self),)
-
-    @property
     def inputs(self) -> dict[str, Array]:
         """`cam/target`: which output; `cam/goal`: float32 [1], the value."""
-        return {CLASS: chosen(self.cls), VALUE: np.array([self.value], np.float32)}
+        return super().inputs | {VALUE: np.array([self.value], np.float32)}
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """The sign of value − y."""
         z = scene.z
-        mask, cls = scene.pick(given[CLASS])
+        mask, cls = scene.pick(given[TARGET])
         away = row(given[VALUE], z.rank) - total(mask * z, list(range(1, z.rank)))
         seed = mask * (step(away) - step(-away))
         return Answer(scene.seed(seed), per_sample(-op.Abs(away)), {"class": cls})
