@@ -15,7 +15,7 @@ from onnxcam.grad.precision import Arithmetic
 from onnxcam.methods import find
 from onnxcam.model import ModelLike, write
 from onnxcam.original import put
-from onnxcam.plan import DType, Plan, Recipe, Size, default_method, plan, told_target
+from onnxcam.plan import DType, Plan, Recipe, Size, default_method, plan, told_method, told_target
 from onnxcam.preprocessing import Preprocess
 from onnxcam.profiles.check import require
 from onnxcam.splitting import split
@@ -67,12 +67,11 @@ def convert(
     map on the way to its score, and UnsupportedGradient naming every operator on the way without a gradient.
     """
     chosen = plan(model, layers, score, informed)
-    told = chosen.told
     names = find_labels(labels, chosen)
-    if target is None:
-        target = told_target(told)
-    if method is None and emit is not None and "heatmap" in emit and "cam.method" in told:
-        method, options = told["cam.method"], json.loads(told.get("cam.options", "{}")) if options is None else options
+    target = told_target(chosen.told) if target is None else target
+    if method is None and "heatmap" in (emit or ()):
+        method, made = told_method(chosen.told)
+        options = made if options is None else options
     if emit is None:
         emit = ("activation", "gradient") if method is None or find(method).uses == "gradient" else ("activation",)
     wanted, goals = _aimed(target, chosen, names)
@@ -84,17 +83,29 @@ def convert(
     _describe(extended, names, find_preprocess(preprocess, chosen)[0], given)
     if profile is not None:
         require(extended, profile, chosen.source.proto)
-    if triton is not None and output is not None:
-        name = Path(output).stem
-        text = config(extended, name)
-        write(extended, Path(triton) / name / "1" / "model.onnx", chosen.source)
-        files.write(Path(triton) / name / "config.pbtxt", text.encode())
-    if output is not None and tail is None:
-        write(extended, output, chosen.source)
-    if output is not None and tail is not None:
-        for part, path in zip(split(extended, chosen), (output, tail), strict=True):
-            write(part, path, chosen.source)
+    if output is not None:
+        _write(extended, chosen, Path(output), tail, triton)
     return extended
+
+
+def _write(
+    extended: onnx.ModelProto,
+    chosen: Plan,
+    output: Path,
+    tail: str | os.PathLike[str] | None,
+    triton: str | os.PathLike[str] | None,
+) -> None:
+    """The file, or the two of a split; and a model repository, in which the model has the file's name."""
+    if triton is not None:
+        folder = Path(triton) / output.stem
+        text = config(extended, output.stem)
+        write(extended, folder / "1" / "model.onnx", chosen.source)
+        files.write(folder / "config.pbtxt", text.encode())
+    if tail is None:
+        write(extended, output, chosen.source)
+        return
+    for part, path in zip(split(extended, chosen), (output, tail), strict=True):
+        write(part, path, chosen.source)
 
 
 def _check_paths(

@@ -103,3 +103,12 @@ def assumptions(
     if providers == "auto":
         lines.append(f"provider {provider.removesuffix('ExecutionProvider')}")
     return lines
+
+
+def of_method(name: str, chosen: Plan) -> list[str]:
+    """What to know of a method that nobody named; scripts/results/pointing.md has the numbers behind the second."""
+    if name != "gradcam":
+        return [f"method {name}: what is explained is in one place"]
+    if chosen.layers[0].prefix and not all(layer.heard for layer in chosen.inspection.layers):
+        return ["method gradcam: hirescam tells classes apart better where one token is the answer"]
+    return []

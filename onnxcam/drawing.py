@@ -9,7 +9,7 @@ from onnxcam.evidence import Array, Evidence
 from onnxcam.grad.tensor import Tape, Value, op
 from onnxcam.head import linear_head
 from onnxcam.heatmap import heatmap, resize
-from onnxcam.inspection import Input, Layer
+from onnxcam.inspection import Layer
 from onnxcam.layout import spatial
 from onnxcam.methods import METHODS, find
 from onnxcam.methods.array import space
@@ -46,7 +46,7 @@ def _enlarged(maps: Traced, floats: Plan, recipe: Recipe, tape: Tape) -> Traced:
     picture = floats.inspection.sees(first)
     if recipe.size == "layer" or picture is None:
         return maps if len(floats.layers) == 1 else _resized(maps, first.grid, None, [])
-    axes = [i for i in range(len(picture.shape)) if i not in (0, _channel(picture))]
+    axes = [i for i in range(len(picture.shape)) if i not in (0, picture.channel_axis)]
     return _resized(maps, picture.size, tape.value(picture.name), axes)
 
 
@@ -58,7 +58,3 @@ def _resized(maps: Traced, size: Sequence[int | str], like: Value | None, axes: 
     if like is None:
         raise InputError("The layers' grids are known only when the model runs: choose one layer, or size 'input'.")
     return enlarged(maps, like, axes)
-
-
-def _channel(picture: Input) -> int:
-    return 1 if picture.layout is None else picture.layout.index("C")

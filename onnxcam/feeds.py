@@ -51,8 +51,15 @@ class Inputs:
     def space(self, feeds: Mapping[str, Array]) -> tuple[int, ...]:
         """Height and width of the picture that is given, or what space it has."""
         picture = self.image(feeds)
-        axis = 1 if picture.layout is None else picture.layout.index("C")
-        return tuple(d for i, d in enumerate(feeds[picture.name].shape) if i not in (0, axis))
+        return tuple(d for i, d in enumerate(feeds[picture.name].shape) if i not in (0, picture.channel_axis))
+
+    def masked(self, feeds: Mapping[str, Array], n: int, masks: Array) -> dict[str, Array]:
+        """Sample `n` under each of the masks (count, *space): its picture times the mask, the other inputs repeated."""
+        picture = self.image(feeds)
+        batch = {k: np.repeat(v[n : n + 1], len(masks), axis=0) for k, v in feeds.items()}
+        own = feeds[picture.name][n : n + 1]
+        batch[picture.name] = np.asarray(own * np.expand_dims(masks, picture.channel_axis), own.dtype)
+        return batch
 
     @property
     def samples(self) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from onnxcam import image, report
 from onnxcam.aimed import Asked, asked_again, into_inputs, into_photos, read_mask, refuse_lost
 from onnxcam.aims import FOUND, NUMBER
-from onnxcam.defaults import assumptions, find_labels, find_preprocess
+from onnxcam.defaults import assumptions, find_labels, find_preprocess, of_method
 from onnxcam.errors import InputError
 from onnxcam.evidence import Evidence
 from onnxcam.explainable import extend
@@ -29,7 +28,7 @@ from onnxcam.layout import spatial
 from onnxcam.methods import find
 from onnxcam.methods.registry import Method
 from onnxcam.model import ModelLike
-from onnxcam.plan import SCORE, Plan, Recipe, default_method, plan, told_target
+from onnxcam.plan import SCORE, Plan, Recipe, default_method, plan, told_method, told_target
 from onnxcam.preprocessing import Preprocess
 from onnxcam.report import Explanation
 from onnxcam.rows import beside, column, probabilities, warnings
@@ -76,11 +75,10 @@ class Explainer:
         if batch < 1:
             raise InputError(f"batch is {batch}; it has to be at least 1.")
         chosen = plan(model, layers, score, informed)
-        told = chosen.told
-        if target is None:
-            target = told_target(told)
+        target = told_target(chosen.told) if target is None else target
+        made, made_options = told_method(chosen.told)
         if method == "auto" and options is None:
-            options = json.loads(told.get("cam.options", "{}"))
+            options = made_options
         self.target, self.batch, self.progress, self.seed = target, batch, progress, seed
         self._layers: tuple[Layer, ...] = chosen.layers
         self._score = chosen.score
@@ -91,8 +89,7 @@ class Explainer:
         self.preprocess, said = find_preprocess(preprocess, chosen)
         files = Files(read_mask, lambda path: self._embedding(path, chosen, providers))
         self._targets = read_targets(target, chosen.score, self.labels, files)
-        named = told.get("cam.method", default_method(self._targets.goals)) if method == "auto" else method
-        self.method: Method = find(named)
+        self.method: Method = find((made or default_method(self._targets.goals)) if method == "auto" else method)
         self.options = dict(options or {})
         self.method.check(self.options)
         self._heads = (
@@ -113,10 +110,8 @@ class Explainer:
         self._session: Session | None = None
         self.provider = self.session.provider
         self.assumptions = assumptions(chosen, layers, score, labels, self.labels, said, providers, self.provider)
-        if method == "auto" and "cam.method" not in told and self.method.name != "gradcam":
-            self.assumptions.append(f"method {self.method.name}: what is explained is in one place")
-        if method == "auto" and self.method.name == "gradcam" and _through_one_token(chosen):
-            self.assumptions.append("method gradcam: hirescam tells classes apart better where one token is the answer")
+        if method == "auto" and made is None:
+            self.assumptions += of_method(self.method.name, chosen)
 
     @property
     def session(self) -> Session:
@@ -285,16 +280,10 @@ class Explainer:
         probability: bool,
     ) -> Floats:
         """Scores of masked inputs (N, count), a batch of masks at a time."""
-        picture = self._inputs.image(feeds)
-        axis = 1 if picture.layout is None else picture.layout.index("C")
         scores = np.zeros((len(classes), count), np.float32)
-        step = self._batch_size()
         for n, wanted in enumerate(classes):
-            own = {k: v[n : n + 1] for k, v in feeds.items()}
-            for start, stop in _steps(count, step):
-                masks = np.expand_dims(np.asarray(mask(n, slice(start, stop))), axis)
-                batch = {k: np.repeat(v, stop - start, axis=0) for k, v in own.items()}
-                batch[picture.name] = np.asarray(own[picture.name] * masks, own[picture.name].dtype)
+            for start, stop in _steps(count, self._batch_size()):
+                batch = self._inputs.masked(feeds, n, np.asarray(mask(n, slice(start, stop))))
                 scores[n, start:stop] = self._answers(batch, wanted, stop - start, probability)
                 if self.progress:
                     self.progress("scoring masks", n * count + stop, len(classes) * count)
@@ -345,11 +334,6 @@ class Explainer:
         return {"method": self.method.name, "options": self.options, "layers": list(self.layers), "score": self.score,
                 "provider": self.provider if self._session else None, "preprocess": described,
                 "assumptions": list(getattr(self, "assumptions", []))}  # fmt: skip
-
-
-def _through_one_token(chosen: Plan) -> bool:
-    """Whether the score reads the places of the layer through a class token; scripts/results/pointing.md."""
-    return chosen.layers[0].prefix > 0 and not all(layer.heard for layer in chosen.inspection.layers)
 
 
 def _steps(count: int, size: int) -> Iterator[tuple[int, int]]:

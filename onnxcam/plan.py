@@ -78,6 +78,11 @@ def told_target(told: Mapping[str, str]) -> int | str | None:
     return int(text) if text is not None and text.lstrip("-").isdigit() else text
 
 
+def told_method(told: Mapping[str, str]) -> tuple[str | None, dict[str, object]]:
+    """The method that an explainable file was made with, and its options; None where no file says one."""
+    return told.get("cam.method"), json.loads(told.get("cam.options", "{}"))
+
+
 def default_method(goals: Sequence[Goal]) -> str:
     """The method where none is named: Grad-CAM; HiResCAM for what is in one place, as a box is, and its gradient.
 

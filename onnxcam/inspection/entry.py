@@ -26,7 +26,7 @@ class _Walk:
     def __init__(self, forward: Forward, picture: Input) -> None:
         self.forward, self.name = forward, picture.name
         self.rank, self.channels = len(picture.shape), picture.channels or 0
-        self.axis = picture.layout.index("C") if picture.layout else 1
+        self.axis = picture.channel_axis
         self.scale = np.ones(max(self.channels, 1))
         self.offset = np.zeros_like(self.scale)
         self.order = np.arange(len(self.scale))  # which of the input's channels is where now

@@ -121,11 +121,16 @@ class Input:
     layout: str | None
 
     @property
+    def channel_axis(self) -> int:
+        """The axis of the colours; the second where nothing looks like an image."""
+        return self.layout.index("C") if self.layout else 1
+
+    @property
     def channels(self) -> int | None:
         """Number of colour channels, where it is known."""
         if self.layout is None:
             return None
-        size = self.shape[self.layout.index("C")]
+        size = self.shape[self.channel_axis]
         return size if isinstance(size, int) else None
 
     @property

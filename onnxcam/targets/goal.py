@@ -54,7 +54,7 @@ class Scene:
         if self.image is None or self.image.layout is None:
             return op.Cast(sizes(self.y, (self.places[::-1] * 2)[:2]), to=FLOAT)
         picture = self.y.tape.value(self.image.name)
-        space = [i for i in range(1, picture.rank) if i != self.image.layout.index("C")]
+        space = [i for i in range(1, picture.rank) if i != self.image.channel_axis]
         return op.Cast(sizes(picture, (space[::-1] * 2)[:2]), to=FLOAT)
 
     def pick(self, wanted: Value, weight: Value | None = None, *, peak: bool = False) -> tuple[Value, Value]:
