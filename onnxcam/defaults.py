@@ -7,6 +7,7 @@ from dataclasses import replace
 from onnxcam.errors import InputError
 from onnxcam.inspection import Score
 from onnxcam.inspection.preparation import photographs, slot
+from onnxcam.original import VERSION
 from onnxcam.plan import Plan
 from onnxcam.preprocessing import DEFAULT, PRESETS, Preprocess, fitted, from_file, preset
 
@@ -83,14 +84,20 @@ def assumptions(
 ) -> list[str]:
     """Lines that say what was chosen automatically, for a person."""
     lines = []
-    if layers == "auto" and chosen.score.boxes is not None and chosen.layers[0].tensor in chosen.score.boxes.levels:
+    if chosen.told:
+        lines.append(f"made by onnxcam {chosen.told[VERSION]}: what is not given is as the file was made with")
+    elif layers == "auto" and chosen.score.boxes is not None and chosen.layers[0].tensor in chosen.score.boxes.levels:
         names = ", ".join(f"'{layer.name}'" for layer in chosen.layers)
         lines.append(f"layer {names}: what the convolutions that make the boxes' scores read")
-    elif layers == "auto":
+    elif layers == "auto" and not chosen.told:
         layer = chosen.layers[0]
-        grid = "×".join(str(d) if isinstance(d, int) else "?" for d in layer.grid)
-        lines.append(f"layer '{layer.name}': the last feature map with a spatial extent, {layer.layout}, grid {grid}")
-    if score == "auto":
+        position, grid = (
+            layer.why.partition(",")[0],
+            "×".join(str(d) if isinstance(d, int) else "?" for d in layer.grid),
+        )
+        lines.append(f"layer '{layer.name}': {position}, {layer.layout}, grid {grid}")
+        lines += filter(None, [layer.note])
+    if score == "auto" and not chosen.told:
         before = {"softmax": ", before the softmax", "sigmoid": ", before the sigmoid"}.get(
             chosen.score.activation or "", ""
         )

@@ -12,12 +12,17 @@ import onnxcam
 from onnxcam.errors import ModelError
 from onnxcam.model import ModelLike, Source, read, write
 
-VERSION, ORIGINAL, HASH = "cam.version", "cam.original", "cam.source_sha256"
+VERSION, ORIGINAL, HASH, PART = "cam.version", "cam.original", "cam.source_sha256", "cam.part"
 
 
 def facts(proto: onnx.ModelProto) -> Mapping[str, str]:
-    """What an explainable file says about itself, by `cam.` keys; empty for any other model."""
+    """What an explainable file says about itself, by `cam.` keys; empty for any other model.
+
+    Raises ModelError for the second file of a split, which has no model in it.
+    """
     said = {p.key: p.value for p in proto.metadata_props if p.key.startswith("cam.")}
+    if PART in said:
+        raise ModelError("This is the second file of a split: it explains what the first one returns. Give the first.")
     return said if VERSION in said and ORIGINAL in said else {}
 
 

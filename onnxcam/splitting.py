@@ -4,6 +4,7 @@ import onnx
 from onnx import helper
 
 from onnxcam.grad.subgraph import captured
+from onnxcam.original import PART
 from onnxcam.plan import Plan
 
 
@@ -50,6 +51,7 @@ def split(extended: onnx.ModelProto, chosen: Plan) -> tuple[onnx.ModelProto, onn
         ir_version=extended.ir_version,
     )
     second.metadata_props.extend(p for p in extended.metadata_props if p.key.startswith("cam."))
+    second.metadata_props.add(key=PART, value="tail")
     return first, second
 
 

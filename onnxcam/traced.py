@@ -96,10 +96,10 @@ class Traced:
     def __lt__(self, other: Traced | Scalar) -> Traced:
         return Traced(step((other - self).value if isinstance(other, Traced) else other - self.value))
 
-    def __ne__(self, other: object) -> Traced:  # type: ignore[override]
+    def __ne__(self, other: object) -> Traced:  # type: ignore[override]  # element by element, as arrays do
         return Traced(step(op.Abs(_difference(self, other))))
 
-    def __eq__(self, other: object) -> Traced:  # type: ignore[override]
+    def __eq__(self, other: object) -> Traced:  # type: ignore[override]  # the same
         return 1 - (self != other)
 
 

@@ -54,7 +54,7 @@ def their_gradient(model: onnx.ModelProto, feeds: Any, of: str, wrt: str, u: np.
     try:
         extended = onnx_ad.reverse(model, inputs=[wrt], outputs=[of], layout="onnx")
         found = session_of(extended).run([f"adj_{wrt}"], {**narrow(feeds), f"adj_{of}": u[..., None].astype("f4")})
-    except Exception as error:
+    except Exception as error:  # of any kind: it is the answer of a program that is not ours
         raise OnnxcamError(f"{type(error).__name__}: {' '.join(str(error).split())[:160]}") from error
     return np.asarray(found[0])[..., 0]
 

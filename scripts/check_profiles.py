@@ -23,10 +23,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE / "runtimes")]
 
-import bank  # noqa: E402
-import probe  # noqa: E402
+import bank  # noqa: E402 - the path comes first
+import probe  # noqa: E402 - the path comes first
 
-from onnxcam.profiles.check import check  # noqa: E402
+from onnxcam.profiles.check import check  # noqa: E402 - the path comes first
 
 PROFILE = {"cpu": "cpu", "openvino": "openvino", "tract": "tract", "node": "cpu", "wasm": "web", "webgpu": "web"}
 TITLE = {
@@ -123,7 +123,7 @@ def compared(runtime: str, home: Path) -> Iterator[Compared]:
             continue
         try:
             report = check(model, PROFILE[runtime])
-        except Exception as error:
+        except Exception as error:  # of any kind: name the case that shows it
             raise SystemExit(f"check() stumbles over case {number}, {index[number]['name']}: {error!r}") from error
         worst = min(report.findings, key=lambda f: ORDER.index(f.severity), default=None)
         said, why = (worst.severity, str(worst)) if worst else ("", "")

@@ -170,7 +170,7 @@ class LayerNormalization(OpRun):
 
     op_domain = ""
 
-    def _run(  # type: ignore[override]
+    def _run(
         self,
         X: np.ndarray,
         Scale: np.ndarray,

@@ -23,8 +23,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE / "runtimes")]
 
-from onnxcam.profiles.limits import TYPES  # noqa: E402
-from onnxcam.profiles.table import GROUPS, profile  # noqa: E402
+from onnxcam.profiles.limits import TYPES  # noqa: E402 - the path comes first
+from onnxcam.profiles.table import GROUPS, profile  # noqa: E402 - the path comes first
 
 TABLES = ROOT / "onnxcam/profiles"
 SPELLED = {int(value): name for name, value in TYPES.items()}

@@ -379,3 +379,16 @@ def test_what_is_given_takes_the_place_of_what_the_model_says(tmp_path):
     assert told.preprocess.mean == Explainer(str(DEMO), preprocess="imagenet").preprocess.mean
     onnxcam.strip(tmp_path / "cam.onnx", tmp_path / "back.onnx")
     assert (tmp_path / "back.onnx").read_bytes() == DEMO.read_bytes()
+
+
+def test_the_tail_says_what_it_is(tmp_path):
+    onnxcam.convert(Net().model(), tmp_path / "a.onnx", tail=tmp_path / "t.onnx", emit=["heatmap"])
+    for verb in (onnxcam.inspect, onnxcam.strip, onnxcam.convert, Explainer):
+        with pytest.raises(ModelError, match="second file of a split"):
+            verb(tmp_path / "t.onnx")
+
+
+def test_what_a_file_was_made_with_is_no_assumption():
+    said = Explainer(onnxcam.convert(Net().model(), layers="map", emit=["heatmap"])).assumptions
+    assert any("as the file was made with" in line for line in said)
+    assert not any(line.startswith(("layer", "score")) for line in said)

@@ -1,5 +1,6 @@
 """Targets as one writes them on the command line."""
 
+import math
 import os
 import re
 from collections.abc import Callable
@@ -51,8 +52,10 @@ def array(path: str) -> Array:
     """The array of an .npy file. Raises InputError where there is none."""
     try:
         return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"Cannot read the array '{path}': {error}.") from error
+    except OSError as error:
+        raise InputError(f"Cannot read the array '{path}': {error.strerror or error}.") from error
+    except (ValueError, EOFError) as error:
+        raise InputError(f"Cannot read the array '{path}': it is no .npy file of numbers.") from error
 
 
 def no_pictures(path: str) -> Array:
@@ -99,6 +102,8 @@ class Reader:
     def _term(self, text: str, sign: float) -> tuple[float, Goal]:
         weighted = None if self._is_label(text) else re.fullmatch(rf"({_NUMBER})\s*\*\s*(.+)", text)
         if weighted:
+            if not math.isfinite(float(weighted[1])):
+                raise InputError(f"'{weighted[1]}' is too large a weight.")
             return sign * float(weighted[1]), self._one(weighted[2])
         down = None if self._is_label(text) else re.fullmatch(r"(up|down):(.+)", text)
         if down:

@@ -162,7 +162,7 @@ def test_branches_of_other_ranks_and_sizes(other, due, c):
     try:
         found = gradient(proto, {"x": x, "c": np.array(c)}, np.array(1, np.float32))
     except UnsupportedGradient as error:
-        assert "rank of tensor 's' is unknown" in str(error) and "Slice" not in other  # noqa: PT017, PT018
+        assert "rank of tensor 's' is unknown" in str(error) and "Slice" not in other  # noqa: PT017, PT018 - one of two good answers
         return
     np.testing.assert_allclose(found, np.sin(2 * x) if c else due(x.astype(float)), rtol=1e-4, atol=1e-6)
 

@@ -207,14 +207,14 @@ class MultiHeadAttention(OpRun):
 
     op_domain = MS
 
-    def _run(self, query, key=None, num_heads=None):  # type: ignore[no-untyped-def]
+    def _run(self, query, key=None, num_heads=None):
         q, k, v = np.moveaxis(query, 3, 0) if key is None else (query, *np.moveaxis(key, 3, 0))
         q = q.reshape(*q.shape[:2], num_heads, -1)
         p = softmax(np.einsum("bqnw,bknw->bnqk", q, k) / np.sqrt(q.shape[-1]))
         return (np.einsum("bnqk,bknw->bqnw", p, v).reshape(q.shape[0], q.shape[1], -1),)
 
 
-def group_norm(x, gamma, beta, activation, channels_last, epsilon, groups):  # type: ignore[no-untyped-def]
+def group_norm(x, gamma, beta, activation, channels_last, epsilon, groups):
     x = x if channels_last else np.moveaxis(x, 1, -1)
     y = np.empty_like(x)
     size = x.shape[-1] // groups
@@ -230,14 +230,14 @@ def group_norm(x, gamma, beta, activation, channels_last, epsilon, groups):  # t
 class GroupNorm(OpRun):
     op_domain = MS
 
-    def _run(self, x, gamma, beta, activation=0, channels_last=1, epsilon=1e-5, groups=1):  # type: ignore[no-untyped-def]
+    def _run(self, x, gamma, beta, activation=0, channels_last=1, epsilon=1e-5, groups=1):
         return (group_norm(x, gamma, beta, activation, channels_last, epsilon, groups),)
 
 
 class SkipGroupNorm(OpRun):
     op_domain = MS
 
-    def _run(self, x, gamma, beta, skip, bias=None, activation=0, channels_last=1, epsilon=1e-5, groups=1):  # type: ignore[no-untyped-def]
+    def _run(self, x, gamma, beta, skip, bias=None, activation=0, channels_last=1, epsilon=1e-5, groups=1):
         s = x + (skip[:, None, None] if skip.ndim == 2 else skip) + (0 if bias is None else bias)
         return (group_norm(s, gamma, beta, activation, channels_last, epsilon, groups), s)
 
@@ -252,7 +252,7 @@ def convolved(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 class NhwcConv(OpRun):
     op_domain = MS
 
-    def _run(self, x, w, b=None, pads=None):  # type: ignore[no-untyped-def]
+    def _run(self, x, w, b=None, pads=None):
         w = w if w.shape[-1] == x.shape[-1] else np.moveaxis(w, 1, -1)
         return (convolved(x, w) + (0 if b is None else b),)
 
@@ -260,7 +260,7 @@ class NhwcConv(OpRun):
 class NhwcFusedConv(OpRun):
     op_domain = MS
 
-    def _run(self, x, w, b=None, z=None, pads=None, activation=None):  # type: ignore[no-untyped-def]
+    def _run(self, x, w, b=None, z=None, pads=None, activation=None):
         y = convolved(x, np.moveaxis(w, 1, -1)) + b + z
         return (np.maximum(y, 0) if activation == "Relu" else y,)
 
