@@ -18,8 +18,8 @@ from onnxcam.grad.infer import Type
 from onnxcam.grad.lowering import WALK
 from onnxcam.grad.nested import chosen
 from onnxcam.grad.registry import find
-from onnxcam.grad.subgraph import rename
-from onnxcam.grad.tape import SMALL, schema_of
+from onnxcam.grad.subgraph import SMALL, rename
+from onnxcam.grad.tape import schema_of
 from onnxcam.grad.tensor import Tape
 
 _DOMAIN = "onnxcam.body"  # the inliner expands local functions most faithfully: a specification's body becomes one

@@ -16,10 +16,11 @@ from onnx.reference import ReferenceEvaluator
 
 from onnxcam.errors import ModelError
 from onnxcam.grad import nested, sizes
-from onnxcam.grad.infer import Type, broadcast, infer, keeps_sliced_symbols
+from onnxcam.grad.infer import Type, broadcast, infer, sharper
 from onnxcam.grad.lowering import BAKED, Use, lowered, types_of
-from onnxcam.grad.subgraph import captured, forget_shapes
-from onnxcam.grad.tape import SMALL, schema_of
+from onnxcam.grad.subgraph import SMALL, captured
+from onnxcam.grad.tape import schema_of
+from onnxcam.grad.whole import whole_graph_types
 
 _UNFOLDED = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
@@ -132,7 +133,7 @@ class Forward:
         self._follow_sizes(node, found)
         for name in filter(None, node.outputs):
             self._names.add(name)
-            type_ = _sharper(found.get(name), declared.get(name))
+            type_ = sharper(found.get(name), declared.get(name))
             if type_ is None and (value := self._folded.get(name)) is not None:
                 type_ = Type(helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
             if type_ is not None:
@@ -245,7 +246,7 @@ class Forward:
             raise ModelError(f"The model's output '{lost[0]}' is made by no node: the file is incomplete.")
 
     def _read_types(self, model: onnx.ModelProto, protos: Sequence[onnx.NodeProto], known: Mapping[str, Type]) -> None:
-        computed = _whole_graph_types(model, protos, self.initializers)
+        computed = whole_graph_types(model, protos, self.initializers)
         declared = {v.name: t for v in computed if (t := Type.of(v.type, v.name))} | dict(known)
         for proto, node in zip(protos, self.nodes, strict=True):
             self.learn(proto, node, declared)
@@ -301,59 +302,3 @@ class Forward:
         for name, value in zip(node.outputs, results, strict=False):
             if isinstance(value, (np.ndarray, np.generic)):
                 self._folded[name] = np.asarray(value)
-
-
-def _whole_graph_types(
-    model: onnx.ModelProto, protos: Sequence[onnx.NodeProto], initializers: Iterable[str]
-) -> list[onnx.ValueInfoProto]:
-    """Onnx's inference over the graph without its large weights; what the file declares where that says nothing."""
-    source = model.graph
-    light = onnx.ModelProto(
-        ir_version=max(model.ir_version, 4), opset_import=model.opset_import, functions=model.functions
-    )
-    light.graph.name = source.name or "graph"
-    light.graph.node.extend(protos)
-    for node in light.graph.node:
-        forget_shapes(node)
-    # Shapes that the file declares may be stale (a batch size edited afterwards): only what is computed counts.
-    light.graph.output.extend(helper.make_empty_tensor_value_info(o.name) for o in source.output)
-    known = set(initializers)
-    light.graph.input.extend(i for i in source.input if i.name not in known)
-    for tensor in source.initializer:
-        if int(np.prod(tensor.dims)) <= SMALL and tensor.data_location != TensorProto.EXTERNAL:
-            light.graph.initializer.append(tensor)
-        else:
-            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-    opsets = {o.domain: o.version for o in model.opset_import}
-    if keeps_sliced_symbols(opsets) and any(n.op_type == "Slice" for n in source.node):
-        return list(source.value_info)
-    try:
-        inferred = shape_inference.infer_shapes(light, data_prop=True).graph
-    except (shape_inference.InferenceError, RuntimeError):
-        inferred = light.graph  # a contradiction somewhere: node-by-node inference goes as far as it can
-    computed = [*inferred.value_info, *inferred.output]
-    if any(n.op_type == "SequenceAt" for n in source.node):
-        _forget_symbols(computed)
-    names = {v.name for v in computed if v.type.WhichOneof("value")}
-    return [*computed, *(v for v in (*source.value_info, *source.output) if v.name not in names)]
-
-
-def _forget_symbols(values: Iterable[onnx.ValueInfoProto]) -> None:
-    """Drop the symbols of onnx's own: tensors out of one sequence share them, though their sizes differ."""
-    for value in values:
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param.startswith("unk__"):
-                dim.Clear()
-
-
-def _sharper(a: Type | None, b: Type | None) -> Type | None:
-    """The type of the two that says more: a rank over none, a number over a symbol."""
-    if a is None or b is None:
-        return a or b
-    if a.shape is None:
-        return Type(a.dtype, b.shape)
-    if b.shape is None or len(a.shape) != len(b.shape):
-        return a
-    open_ = [isinstance(d, str) and ":" in d for d in a.shape]
-    pairs = zip(a.shape, b.shape, open_, strict=True)
-    return Type(a.dtype, tuple(y if o or (isinstance(y, int) and isinstance(x, str)) else x for x, y, o in pairs))

@@ -131,3 +131,16 @@ def _window_symbols(node: onnx.NodeProto, inputs: Mapping[str, Type], y: Type) -
         for i, (d, size) in enumerate(zip(y.shape[2:], x[2:], strict=True))
     ]
     return Type(y.dtype, (*y.shape[:2], *dims))
+
+
+def sharper(a: Type | None, b: Type | None) -> Type | None:
+    """The type of the two that says more: a rank over none, a number over a symbol."""
+    if a is None or b is None:
+        return a or b
+    if a.shape is None:
+        return Type(a.dtype, b.shape)
+    if b.shape is None or len(a.shape) != len(b.shape):
+        return a
+    open_ = [isinstance(d, str) and ":" in d for d in a.shape]
+    pairs = zip(a.shape, b.shape, open_, strict=True)
+    return Type(a.dtype, tuple(y if o or (isinstance(y, int) and isinstance(x, str)) else x for x, y, o in pairs))

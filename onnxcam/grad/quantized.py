@@ -15,7 +15,7 @@ from onnx import TensorProto
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Type
 from onnxcam.grad.lowering import MICROSOFT, WALK
-from onnxcam.grad.tape import SMALL
+from onnxcam.grad.subgraph import SMALL
 from onnxcam.grad.tensor import Tape, Value, op
 
 # Where an operator of integers has the scale and the zero point of its result among its inputs.

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from onnxcam.grad.infer import Type
 
-SMALL = 4096  # captured constants up to this many elements are known inside
+SMALL = 4096  # constants up to this many elements are shown to shape inference, and known inside subgraphs
 
 
 class Around(Protocol):

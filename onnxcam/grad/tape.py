@@ -19,9 +19,7 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 
 from onnxcam.grad.infer import Type, infer
-from onnxcam.grad.subgraph import captured
-
-SMALL = 4096  # constants up to this many elements are shown to shape inference
+from onnxcam.grad.subgraph import SMALL, captured
 
 
 class Known(Protocol):

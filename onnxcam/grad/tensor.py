@@ -14,7 +14,8 @@ from onnx import helper
 
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.infer import Shape, Type
-from onnxcam.grad.tape import SMALL, Enclosing, Known, Record, Typed, schema_of
+from onnxcam.grad.subgraph import SMALL
+from onnxcam.grad.tape import Enclosing, Known, Record, Typed, schema_of
 
 Scalar = int | float | bool
 Attribute = int | float | str | Sequence[int] | Sequence[float] | None
