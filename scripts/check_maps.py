@@ -100,7 +100,7 @@ def fits(row: dict[str, Any]) -> bool:
     if row["final"] <= LIMIT:
         return True
     ours_, theirs_ = row["from_exact"]
-    return ours_ <= 1.5 * theirs_
+    return bool(max(ours_) <= 1.5 * max(theirs_))
 
 
 def layers_of(path: Path, oracle: zoo.Oracle, images: np.ndarray) -> list[FeatureMap]:
@@ -141,7 +141,7 @@ def check(name: str, rows: Rows, cache: Path) -> None:
             network, precise = oracle.network.double(), images[samples].astype(float)
             exact = theirs(network, method, modules(network, labels), precise, targets[samples])
             oracle.network.float()
-            from_exact = [float(np.abs(each.final - exact.final).max()) for each in (found, true)]
+            from_exact = [np.abs(each.final - exact.final).max((1, 2)).tolist() for each in (found, true)]
         rows.add(
             f"{name} {case}",
             network=name,
@@ -173,11 +173,16 @@ def report(rows: Rows) -> str:
             __doc__.partition("test_golden.py compares with\n\n")[2].strip(),
             f"Largest absolute difference of the final maps (limit {LIMIT:g}):",
             differences("final").strip(),
-            "Those above the limit, and how far float32 is from pytorch-grad-cam's own maps in float64:",
+            "Those above the limit, and each image's distance from pytorch-grad-cam in float64:",
             markdown(
                 ["network", "maps", "ours to theirs", "ours to float64", "theirs to float64"],
                 [
-                    [row["network"], row["case"], f"{row['final']:.1e}", *(f"{d:.1e}" for d in row["from_exact"])]
+                    [
+                        row["network"],
+                        row["case"],
+                        f"{row['final']:.1e}",
+                        *(" and ".join(f"{d:.1e}" for d in each) for each in row["from_exact"]),
+                    ]
                     for row in rows.values()
                     if row["final"] > LIMIT
                 ],
