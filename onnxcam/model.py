@@ -18,6 +18,7 @@ from onnxcam.errors import InputError, ModelError
 
 _OPTIONAL = 4  # the first IR version in which an initializer is the default of an input
 _OLDEST = 7  # the first opset that onnxruntime runs
+_SLICED = 10  # the opset at which runtimes take a slice to be as long as its axis, where they go by symbols
 _UNTOLD = 17  # the opset of what is added to a model that has operators of other domains only
 
 ModelLike = str | os.PathLike[str] | bytes | onnx.ModelProto
@@ -101,6 +102,8 @@ def graft(
     A round trip through graphsurgeon would lose metadata, doc strings and quantization annotations: only what is new
     goes through it, and the original's nodes, initializers, inputs and outputs stay a prefix of the result's.
     A file of IR 3 becomes IR 4, where weights need not be listed as inputs, and an input may have a default.
+    What is new and has four axes says its shape: onnxruntime stays in its blocked layout only where it knows that two
+    batches are equal.
     """
     tail = gs.Graph(list(nodes), list(inputs), list(outputs), opset=_opset(source))
     tail.cleanup(remove_unused_node_outputs=False)  # the tape is in order already
@@ -111,6 +114,12 @@ def graft(
     result.graph.initializer.extend(graph.initializer)
     result.graph.input.extend(graph.input)
     result.graph.output.extend(graph.output)
+    made = {tensor.name for node in tail.nodes for tensor in node.outputs}
+    told = [v for v in graph.value_info if v.name in made and len(v.type.tensor_type.shape.dim) == 4]
+    symbols = {d.dim_param for i in source.graph.input for d in i.type.tensor_type.shape.dim}
+    if _opset(source) == _SLICED:
+        symbols.clear()
+    result.graph.value_info.extend(_told(v, symbols) for v in told)
     if result.ir_version < _OPTIONAL:
         weights = {t.name for t in source.graph.initializer}
         kept = [i for i in result.graph.input if i.name not in weights]
@@ -118,6 +127,14 @@ def graft(
         result.graph.input.extend(kept)
         result.ir_version = _OPTIONAL
     return result
+
+
+def _told(value: onnx.ValueInfoProto, symbols: set[str]) -> onnx.ValueInfoProto:
+    """A tensor's type and shape; of open dimensions only those that an input of the model has too."""
+    for dim in value.type.tensor_type.shape.dim:
+        if dim.dim_param not in symbols:
+            dim.ClearField("dim_param")
+    return value
 
 
 def _opset(model: onnx.ModelProto) -> int:

@@ -33,6 +33,7 @@ def remember(result: onnx.ModelProto, source: Source) -> None:
         "nodes": len(graph.node),
         "initializers": len(graph.initializer),
         "outputs": len(graph.output),
+        "types": len(graph.value_info),
         "metadata": len(source.proto.metadata_props),
         "ir": source.proto.ir_version,
         "inputs": len(graph.input),
@@ -99,8 +100,13 @@ def without(source: Source) -> Source:
 
 def _cut(model: onnx.ModelProto, about: Mapping[str, object]) -> None:
     graph = model.graph
-    for field, name in ((graph.node, "nodes"), (graph.initializer, "initializers"), (graph.output, "outputs"),
-                        (model.metadata_props, "metadata")):  # fmt: skip
+    for field, name in (
+        (graph.node, "nodes"),
+        (graph.initializer, "initializers"),
+        (graph.output, "outputs"),
+        (graph.value_info, "types"),
+        (model.metadata_props, "metadata"),
+    ):
         del field[int(str(about[name])) :]
     replaced = about.get("replaced")
     if isinstance(replaced, dict):

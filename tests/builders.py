@@ -68,6 +68,7 @@ def assert_extends(result: onnx.ModelProto, original: onnx.ModelProto) -> None:
         ours, theirs = getattr(rest.graph, field), getattr(original.graph, field)
         added |= {n for v in ours[len(theirs) :] for n in (v.output if field == "node" else [v.name])}
         del ours[len(theirs) :]
+    del rest.graph.value_info[len(original.graph.value_info) :]
     del rest.metadata_props[len(original.metadata_props) :]
     assert rest.SerializeToString(deterministic=True) == original.SerializeToString(deterministic=True)
     tensors = {*names(original.graph.input), *names(original.graph.initializer)}

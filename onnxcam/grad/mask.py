@@ -27,6 +27,11 @@ def step(x: Value) -> Value:
     return _ramp(x, _SLOPES.get(x.dtype, 2.0**100), 0.0)
 
 
+def complement(x: Value) -> Value:
+    """1 − x of values in 0..1, without leaving the blocked layout in which ORT computes HardSigmoid but no Sub."""
+    return _ramp(x, -1.0, 1.0)
+
+
 def within(x: Value, low: "float | Value | None", high: "float | Value | None") -> Value:
     """1 where low < x < high, 0 elsewhere; None is unbounded, on one side at most."""
     masks = [_above(x, low)] if low is not None else []

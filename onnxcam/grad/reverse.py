@@ -167,8 +167,13 @@ def _total(gradients: dict[str, list[Value]], name: str) -> Value | None:
     parts = gradients.get(name, [])
     while len(parts) > 1:
         first, second = parts.pop(0), parts.pop(0)
-        parts.append(first.tape.retype(first + second, first.type))
+        parts.append(first.tape.retype(first + _small(second), first.type))
     return parts[0] if parts else None
+
+
+def _small(part: Value) -> Value:
+    """What a gradient is an Expand of: added to a whole one, it needs no copies."""
+    return part.tape.stretched(part) or part
 
 
 def reachable(forward: Forward, wrt: Iterable[str]) -> set[str]:

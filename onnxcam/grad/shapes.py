@@ -195,6 +195,14 @@ def take(v: Value, indices: Sequence[int], axis: int) -> Value:
     return op.Gather(v, v.tape.constant(list(indices), INT64), axis=axis)
 
 
+def repeat(v: Value, times: Sequence[int]) -> Value:
+    """Each element of `v` (N, C, H, W) over a tile of its own: ORT's Resize does it in blocks of channels."""
+    scales = v.tape.constant([1, 1, *times], onnx.TensorProto.FLOAT)
+    modes = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+    dims = [d * t if isinstance(d, int) else f"({d}*{t})" for d, t in zip(v.shape[2:], times, strict=True)]
+    return v.tape.retype(op.Resize(v, None, scales, **modes), Type(v.dtype, (*v.shape[:2], *dims)))
+
+
 def scatter(g: Value, indices: Sequence[int], size: int, axis: int) -> Value:
     """The transpose of `take`: `g` added up at `indices` along an axis of length `size`, zero elsewhere.
 

@@ -134,6 +134,8 @@ class Record(ABC, Generic[V]):
     def retype(self, value: Typed, type_: Type) -> V:
         """`value`, known to be of a more precise type than inference could tell."""
         self.types[value.name] = type_
+        if isinstance(tensor := self._tensor(value.name), gs.Variable):
+            tensor.shape = type_.shape
         return self.of(value.name, type_)
 
     def stretched(self, value: Typed) -> V | None:

@@ -318,6 +318,19 @@ def test_the_seed_has_the_type_of_what_is_differentiated():
     assert [d.dim_param or d.dim_value for d in grad.shape.dim] == ["N", 4, 6, 5]
 
 
+def test_gradients_of_pictures_say_their_shape_in_the_symbols_of_the_input():
+    proto = model(RESIDUAL.replace("H, W", "8, 7"), **RESIDUAL_WEIGHTS)
+    extended = onnxcam.vjp(proto, of="y", wrt=["x"])
+    values = (*extended.graph.value_info, *extended.graph.output)
+    told = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+    tail = extended.graph.node[len(proto.graph.node) :]
+    made = [o for n in tail if n.op_type in ("Conv", "HardSigmoid", "Add") for o in n.output]
+    assert len(made) > 8
+    for name in made:
+        assert told[name][0] == "N"
+        assert all(isinstance(d, int) and d > 0 for d in told[name][1:])
+
+
 def test_names_that_are_taken_are_left_alone():
     proto = vector("grad/Mul_0 = Mul(x, x) grad/Exp_0 = Exp(x) y = Mul(grad/Mul_0, grad/Exp_0)".replace("/", "_"))
     for node in proto.graph.node:

@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 
-from onnxcam.grad.mask import step, within
+from onnxcam.grad.mask import complement, step, within
 from onnxcam.grad.registry import elementwise
 from onnxcam.grad.tensor import Value, op
 
 elementwise("Relu", lambda g, y, x: g * step(y))
-elementwise("Sigmoid", lambda g, y, x: g * y * (1 - y))
-elementwise("Tanh", lambda g, y, x: g * (1 - y * y))
+elementwise("Sigmoid", lambda g, y, x: g * (y * complement(y)))
+elementwise("Tanh", lambda g, y, x: g * complement(y * y))
 elementwise("Softplus", lambda g, y, x: g * op.Sigmoid(x))
 elementwise("Softsign", lambda g, y, x: g / op.Pow(1 + op.Abs(x), 2.0))
 elementwise("ThresholdedRelu", lambda g, y, x, *, alpha: g * step(x - alpha))
@@ -65,7 +65,7 @@ elementwise("HardSwish", hard_swish)
 def swish(g: Value, y: Value, x: Value, *, alpha: float = 1.0) -> Value:
     """x·s with s = sigmoid(alpha·x): s + alpha·y·(1 − s)."""
     s = op.Sigmoid(x if alpha == 1 else x * alpha)
-    return g * (s + (y if alpha == 1 else y * alpha) * (1 - s))
+    return g * (s + (y if alpha == 1 else y * alpha) * complement(s))
 
 
 elementwise("Swish", swish)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import onnx
 
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.mask import LOWEST, step
@@ -22,6 +21,7 @@ from onnxcam.grad.shapes import (
     crop,
     expand_like,
     pad,
+    repeat,
     reshape,
     reshape_like,
     sizes,
@@ -154,20 +154,13 @@ def _sum_windows(g: Value, y: Value, x: Value, window: Window, ceil: bool) -> Va
         and g.tape.graph.opsets[""] >= 13
         and static(x, axes) == [n * k for n, k in zip(static(y, axes) or [], window.kernel, strict=False)]
     ):
-        return _repeat(g, x, window)
+        return repeat(g, window.kernel)
     padded, fitted = _cover(x, y, window, ceil, 0.0)
     channels = _channels(x)
     ones = x.tape.constant(np.ones((channels, 1, *window.kernel)), x.dtype)
     if ceil and static(g, axes) is None:
         g = _as_many(g, op.Conv(padded, ones, group=channels, strides=window.strides, dilations=window.dilations))
     return spread(g, ones, x, fitted, channels)
-
-
-def _repeat(g: Value, x: Value, window: Window) -> Value:
-    """Windows side by side: each value repeated over its tile, which ORT's Resize does in blocks of channels."""
-    scales = x.tape.constant([1, 1, *window.kernel], onnx.TensorProto.FLOAT)
-    modes = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
-    return x.tape.retype(op.Resize(g, None, scales, **modes), x.type)
 
 
 def _cover(x: Value, y: Value, window: Window, ceil: bool, value: float) -> tuple[Value, Window]:
