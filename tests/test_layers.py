@@ -42,7 +42,7 @@ ORDER = [
     "grad.tape",
     "grad.tensor",
     "grad.forward | grad.mask | grad.registry | grad.shapes | grad.recurrence",
-    "grad.bind | grad.scatter | grad.precision | grad.sequences | grad.quantized",
+    "grad.bind | grad.rows | grad.scatter | grad.precision | grad.sequences | grad.quantized",
     "grad.expand | grad.reverse",
     "grad.prepare",
     "grad.control",

@@ -16,6 +16,7 @@ from onnxcam.errors import ModelError, UnsupportedGradient
 from onnxcam.grad import bind
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.registry import Joint, Row, Rule, Stop, find
+from onnxcam.grad.rows import added, rows_of
 from onnxcam.grad.shapes import sum_to, zeros_like
 from onnxcam.grad.tensor import Tape, Value
 
@@ -86,12 +87,9 @@ def _pull(
             results = _through(formula, inputs, wanted, g, forward, tape)
         else:
             rules = {i: rule for i in wanted if (rule := row.rule(i)) is not None and not isinstance(rule, Stop)}
-            results = {i: _apply(row, rule, i, node, g, outputs, inputs, tape) for i, rule in rules.items()}
+            results = _by_rules(row, rules, node, g, outputs, inputs, tape)
         for i, result in results.items():
-            x, y = wanted[i], outputs[0]
-            if row.elementwise and y is not None and len([i for i in node.inputs if i]) > 1:
-                result = sum_to(result, y, x)
-            gradients.setdefault(node.inputs[i], []).append(_checked(result, x, node))
+            gradients.setdefault(node.inputs[i], []).append(_checked(result, wanted[i], node))
     except (UnsupportedGradient, *_CONTRADICTIONS) as error:
         raise _refusal(forward, node, error) from error
 
@@ -123,6 +121,32 @@ def _through(
     inside = forward.only(tape.between([x.name for x in given if x], seeds), tape.types)
     found = accumulate(inside, tape, seeds, [x.name for x in own.values()])
     return {i: found[x.name] for i, x in own.items() if x.name in found}
+
+
+def _by_rules(
+    row: Row,
+    rules: Mapping[int, Rule],
+    node: Node,
+    g: list[Value | None],
+    outputs: list[Value | None],
+    inputs: list[Value | None],
+    tape: Tape,
+) -> dict[int, Value]:
+    """What the rules return, each shaped like its input; for a gradient of few rows, what they return for those."""
+    operator = "" if node.domain else node.op
+    rows = None if row.many else rows_of(operator, node.attributes, row.elementwise, g, outputs, inputs)
+    if rows is not None:
+        g, outputs, given = [rows.g], rows.outputs, rows.inputs
+    else:
+        given = inputs
+    results = {}
+    for i, rule in rules.items():
+        result = _apply(row, rule, i, node, g, outputs, given, tape)
+        x, y = given[i], outputs[0]
+        if row.elementwise and x is not None and y is not None and len([i for i in node.inputs if i]) > 1:
+            result = sum_to(result, y, x)
+        results[i] = rows.whole(result, i) if rows is not None else result
+    return results
 
 
 def _apply(
@@ -167,13 +191,8 @@ def _total(gradients: dict[str, list[Value]], name: str) -> Value | None:
     parts = gradients.get(name, [])
     while len(parts) > 1:
         first, second = parts.pop(0), parts.pop(0)
-        parts.append(first.tape.retype(first + _small(second), first.type))
+        parts.append(first.tape.retype(added(first, second), first.type))
     return parts[0] if parts else None
-
-
-def _small(part: Value) -> Value:
-    """What a gradient is an Expand of: added to a whole one, it needs no copies."""
-    return part.tape.stretched(part) or part
 
 
 def reachable(forward: Forward, wrt: Iterable[str]) -> set[str]:

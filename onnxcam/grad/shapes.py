@@ -11,7 +11,7 @@ import onnx
 
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.infer import Type
-from onnxcam.grad.tensor import Value, op
+from onnxcam.grad.tensor import Placed, Value, op
 
 INT64 = onnx.TensorProto.INT64
 
@@ -187,7 +187,10 @@ def pad(v: Value, begin: Sequence[int], end: Sequence[int], axes: Sequence[int],
     pads = [0] * 2 * v.rank
     for axis, b, e in zip(axes, begin, end, strict=True):
         pads[axis], pads[v.rank + axis] = b, e
-    return op.Pad(v, pads=pads, constant_value=value or None)
+    padded = op.Pad(v, pads=pads, constant_value=value or None)
+    if len(axes) == 1 and min(pads) >= 0 and not value:
+        padded.tape.placed[padded.name] = Placed(v, axes[0] % v.rank, begin[0])
+    return padded
 
 
 def take(v: Value, indices: Sequence[int], axis: int) -> Value:
@@ -206,9 +209,16 @@ def repeat(v: Value, times: Sequence[int]) -> Value:
 def scatter(g: Value, indices: Sequence[int], size: int, axis: int) -> Value:
     """The transpose of `take`: `g` added up at `indices` along an axis of length `size`, zero elsewhere.
 
-    Distinct indices become one Gather from `g` with a zero appended; repeated ones a product with a 0/1 matrix.
+    Neighbouring indices become a Pad, distinct ones a Gather from `g` with a zero appended, repeated ones a product
+    with a 0/1 matrix.
     """
     axis %= g.rank
+    low, high = min(indices, default=0), max(indices, default=size - 1)
+    if list(indices) == list(range(low, high + 1)):
+        return pad(g, [low], [size - 1 - high], [axis])
+    if high + 1 - low < size:
+        inner = scatter(g, [i - low for i in indices], high + 1 - low, axis)
+        return pad(inner, [low], [size - 1 - high], [axis])
     if len(set(indices)) == len(indices):
         inverse = [len(indices)] * size
         for position, index in enumerate(indices):

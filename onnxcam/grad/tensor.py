@@ -84,6 +84,15 @@ class Value(Typed):
         return op.Neg(self)
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A value with zeros before and behind it along one axis."""
+
+    value: Value
+    axis: int
+    begin: int
+
+
 class Tape(Record[Value]):
     """A record of Values: equal constants and equal nodes are written once."""
 
@@ -94,6 +103,7 @@ class Tape(Record[Value]):
         self.instead: dict[str, str] = {}
         self.wide: frozenset[int] = frozenset()
         self.hot: dict[str, Value] = {}  # one-hot rows (N, C) by name, as the places (N) of their ones
+        self.placed: dict[str, Placed] = {}  # padded tensors by name
         self._shared: dict[object, tuple[Value, ...]] = {}
 
     def of(self, name: str, type_: Type) -> Value:
