@@ -21,6 +21,7 @@ from onnxcam.grad.shapes import (
     ints,
     not_negative,
     of_rank,
+    pad,
     repeat,
     reshape,
     reshape_like,
@@ -75,14 +76,17 @@ def _flipped(g: Value, w: Value, like: Value, window: Window, group: int) -> Val
 
 
 def _stuffs(w: Value, window: Window, group: int) -> bool:
-    """Whether zeros between values are the faster form: one kernel for each channel, on two axes."""
-    channels = static(w, [0, 1])
+    """Whether zeros between values are the faster form: one kernel for each channel or of one place, on two axes."""
+    fits = static(w, [0, 1]) == [group, 1] or window.volume == 1
     reaches = all(r > p for r, p in zip(window.reach, window.begin, strict=True))
-    return channels == [group, 1] and window.rank == 2 and reaches and w.tape.graph.opsets[""] >= 13
+    return fits and window.rank == 2 and reaches and w.tape.graph.opsets[""] >= 13
 
 
 def _stuffed(g: Value, w: Value, like: Value, window: Window, group: int) -> Value:
-    """Strides as zeros: each value in the corner of a tile of zeros, and a window that moves by one."""
+    """Strides as zeros: each value in the corner of a tile of zeros, and a window that moves by one.
+
+    One of a single place is applied before there are zeros.
+    """
     axes = range(2, 2 + window.rank)
     corner = np.zeros((1, 1, *window.strides))
     corner[0, 0, 0, 0] = 1
@@ -92,6 +96,9 @@ def _stuffed(g: Value, w: Value, like: Value, window: Window, group: int) -> Val
         o * s + r - 1 - n - b
         for o, s, r, n, b in zip(out, window.strides, window.reach, space, window.begin, strict=True)
     ]
+    if window.volume == 1:
+        apart = op.Mul(repeat(op.Conv(g, _swapchannels_of(w, group), group=group), window.strides), grid)
+        return pad(apart, window.begin, [-e for e in end], list(axes))
     dense = replace(window, strides=(1,) * window.rank, end=tuple(end))
     return _flipped(op.Mul(repeat(g, window.strides), grid), w, like, dense, group)
 
