@@ -49,8 +49,13 @@ def into_photos(found: Mapping[str, Array] | None, laid: Sequence[Geometry]) -> 
     return placed
 
 
-def refuse_lost(found: Mapping[str, Array], goals: Sequence[Goal], first: int) -> None:
-    """Raise InputError for a box, step or character that is not there; what was asked for by its number must be."""
+def refuse_lost(found: Mapping[str, Array], goals: Sequence[Goal], given: Mapping[str, Array], first: int) -> None:
+    """Raise InputError for a class, box, step or character that is not there; what has a number must be."""
+    if TARGET in given and "class" in found and not isinstance(goals[0], (Box, Character, Step)):
+        asked = given[TARGET]
+        strange = asked[(asked >= 0) & (asked != found["class"][:, 0])]
+        if strange.size:
+            raise InputError(f"No class {strange[0]}: the model answered with fewer.")
     for k, goal in enumerate(goals):
         lost: list[int] = np.flatnonzero(found["index"][:, k] < 0).tolist() if "index" in found else []
         every = isinstance(goal, Character) and goal.index < 0

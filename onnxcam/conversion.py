@@ -13,7 +13,7 @@ from onnxcam.errors import InputError
 from onnxcam.explainable import extend
 from onnxcam.grad.precision import Arithmetic
 from onnxcam.methods import find
-from onnxcam.model import ModelLike, write
+from onnxcam.model import ModelLike, Source, destination, write
 from onnxcam.original import put
 from onnxcam.plan import DType, Plan, Recipe, Size, default_method, plan, told_method, told_target
 from onnxcam.preprocessing import Preprocess
@@ -33,7 +33,7 @@ def convert(
     score: str = "auto",
     method: str | None = None,
     options: Mapping[str, object] | None = None,
-    emit: Sequence[str] | None = None,
+    emit: str | Sequence[str] | None = None,
     heatmap: DType = "float32",
     size: Size = "input",
     gate: bool = False,
@@ -53,6 +53,9 @@ def convert(
     [N, H, W] in 0..1 (uint8 in 0..255 with `heatmap="uint8"`) at the input's size (the first layer's with
     `size="layer"`), by `method` with its `options`; `cam/class`, int64 [N], the class that is explained.
     With `target="top5"` there is no `cam/target`; heat maps and classes are [N, 5, …], gradients [N, 5, *layer].
+    A target that is more than a class, such as "A - B", "box:3" or a `Goal`, has inputs of its own (docs/targets.md),
+    and with `cam/score` come `cam/number`, float32 [N], what is explained, and `cam/found/<what>`, float32 [N, …]: the
+    class, index, box, certainty or place that was chosen. Several boxes ("top5") make each of them [N, 5, …].
     With `gate`, all of it is computed only where the input `cam/explain`, bool [1], is true (its default), and empty
     where it is not. With `required`, these inputs have no defaults: most runtimes other than onnxruntime for C, C++ and
     Python know no optional inputs. With `tail`, a path, that file computes it, from what `output` returns beside its
@@ -63,10 +66,13 @@ def convert(
     `arithmetic` is that of `onnxcam.vjp`.
     An explainable file is converted anew from its original. Metadata (`cam.*`) says how it was made, with class names
     and preprocessing.
-    Raises InputError for a layer, class, method or emission that is not there, ModelError for a model without a feature
-    map on the way to its score, and UnsupportedGradient naming every operator on the way without a gradient.
+    Raises InputError for a layer, score, target, method, option, emission, profile, preprocessing or labels that are
+    not there or do not fit, for choices that exclude each other, and for a path that cannot be written; ModelError for
+    a model that cannot be read, has no feature map on the way to its score, or would not run in the `profile` or in
+    Triton; UnsupportedGradient naming every operator on the way without a gradient; OnnxcamError for a full disk.
     """
     chosen = plan(model, layers, score, informed)
+    emit = [emit] if isinstance(emit, str) else emit
     names = find_labels(labels, chosen)
     target = told_target(chosen.told) if target is None else target
     if method is None and "heatmap" in (emit or ()):
@@ -77,7 +83,7 @@ def convert(
     wanted, goals = _aimed(target, chosen, names)
     method = default_method(goals) if method is None and "heatmap" in emit else method
     recipe = Recipe(emit, wanted, method, dict(options or {}), heatmap, size, gate, arithmetic, goals, required)
-    _check_paths(output, tail, triton, gate)
+    _check_paths(output, tail, triton, gate, chosen.source)
     extended = extend(chosen, recipe)
     given = {key for key, what in (("cam.classes", labels), ("cam.preprocess", preprocess)) if what != "auto"}
     _describe(extended, names, find_preprocess(preprocess, chosen)[0], given)
@@ -113,14 +119,22 @@ def _check_paths(
     tail: str | os.PathLike[str] | None,
     triton: str | os.PathLike[str] | None,
     gate: bool,
+    source: Source,
 ) -> None:
-    """Raise InputError, before anything is written, for files that do not go together."""
-    if tail is not None and (gate or output is None or Path(tail).resolve() == Path(output).resolve()):
-        raise InputError(
-            "A tail of its own needs another file for the model itself, and no gate: run it where it is wanted."
-        )
-    if triton is not None and (tail is not None or output is None):
-        raise InputError("A model repository needs an output, whose name the model gets, and one file: no tail.")
+    """Raise InputError, before anything is written, for files that do not go together, or cannot be written."""
+    if output is None:
+        if tail is not None or triton is not None:
+            raise InputError("A tail and a model repository come with an output: give that too.")
+        return
+    place = destination(output, source)
+    if tail is None:
+        return
+    if gate:
+        raise InputError("Choose a gate or a tail (--split): the second file is run only where it is wanted.")
+    if triton is not None:
+        raise InputError("A model repository (--triton) holds one file: write the two of a split (--split) without it.")
+    if destination(tail, source) == place:
+        raise InputError(f"'{tail}' is to be both files of a split (--split). Give the second one another name.")
 
 
 def _aimed(

@@ -1,7 +1,7 @@
 """What is found where the caller says nothing: class names, preprocessing; and the words that say what was assumed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from onnxcam.errors import InputError
@@ -18,19 +18,22 @@ def find_labels(labels: str | os.PathLike[str] | Sequence[str], chosen: Plan) ->
         found = _completed(list(chosen.inspection.labels), chosen.score) if chosen.inspection.labels else None
         return found if found is None or chosen.score.classes in (None, len(found)) else None
     if isinstance(labels, (str, os.PathLike)):
+        where = f" in '{labels}'"
         try:
-            with open(labels, encoding="utf-8") as file:
+            with open(labels, encoding="utf-8-sig") as file:
                 names = [line.strip() for line in file.read().splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"Cannot read the labels '{labels}': {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}."
             ) from error
     else:
-        names = [str(name) for name in labels]
+        if not isinstance(labels, Iterable):
+            raise InputError(f"Labels are 'auto', a file with one a line, or a list of names, not {labels!r}.")
+        where, names = "", [str(name) for name in labels]
     names = _completed(names, chosen.score)
     if chosen.score.classes is not None and len(names) != chosen.score.classes:
         raise InputError(
-            f"{len(names)} labels for a score of {chosen.score.classes} classes. Give one label for each class."
+            f"{len(names)} class names{where} for a score of {chosen.score.classes} classes. Give one for each."
         )
     return names
 
@@ -59,6 +62,8 @@ def find_preprocess(
         return given, ()
     if given == "auto":
         return inspection.preprocess, inspection.assumed
+    if not isinstance(given, (str, os.PathLike)):
+        raise InputError(f"Preprocessing is 'auto', the name of a preset, a file, or a `Preprocess`, not {given!r}.")
     picture = photographs(inspection.inputs, inspection.sources.get(chosen.layers[0].tensor, ()))
     if str(given) not in PRESETS:
         if isinstance(given, str) and not os.path.exists(given) and not given.endswith((".json", ".yaml", ".yml")):

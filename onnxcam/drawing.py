@@ -46,11 +46,10 @@ def _enlarged(maps: Traced, floats: Plan, recipe: Recipe, tape: Tape) -> Traced:
     picture = floats.inspection.sees(first)
     if recipe.size == "layer" or picture is None:
         return maps if len(floats.layers) == 1 else _resized(maps, first.grid, None, [])
-    axes = [i for i in range(len(picture.shape)) if i not in (0, picture.channel_axis)]
-    return _resized(maps, picture.size, tape.value(picture.name), axes)
+    return _resized(maps, picture.size, tape.value(picture.name), picture.space)
 
 
-def _resized(maps: Traced, size: Sequence[int | str], like: Value | None, axes: list[int]) -> Traced:
+def _resized(maps: Traced, size: Sequence[int | str], like: Value | None, axes: Sequence[int]) -> Traced:
     known = [d for d in size if isinstance(d, int)]
     if len(known) == len(size) and all(isinstance(d, int) for d in maps.shape[1:]):
         resized: Traced = resize(maps, known)

@@ -14,10 +14,11 @@ from onnxcam.drawing import drawn
 from onnxcam.errors import InputError, UnsupportedGradient
 from onnxcam.grad.infer import Type
 from onnxcam.grad.precision import Precision
-from onnxcam.grad.prepare import prepare
+from onnxcam.grad.prepare import hold, prepare
 from onnxcam.grad.quantized import dequantized
 from onnxcam.grad.reverse import missing, pullback
 from onnxcam.grad.tensor import Tape, Value, op
+from onnxcam.inspection.walk import HELD
 from onnxcam.methods import find
 from onnxcam.model import graft
 from onnxcam.original import VERSION, remember
@@ -38,6 +39,10 @@ def extend(chosen: Plan, recipe: Recipe) -> onnx.ModelProto:
     defaults = parameters(recipe.goals if _aims(recipe) else ())
     if plain and _differentiates(recipe):
         defaults[TARGET] = np.array([index], np.int64)
+    if recipe.required and not (defaults or recipe.gate):
+        raise InputError(
+            "Nothing to require (--required): a file for 'topK', or for activations alone, has no input 'cam/target'."
+        )
     _refuse_taken(chosen, [*defaults, EXPLAIN])
     inputs = {name: outer.input(name, declared(name, default)) for name, default in defaults.items()}
     given = {name: tape.of(name, value.type) for name, value in inputs.items()}
@@ -103,6 +108,7 @@ def _gradients(
     forward, score = floats.forward, floats.score.tensor
     wrt = [layer.tensor for layer in floats.layers]
     prepare(forward, tape, keep=wrt, of=score)
+    hold(forward, tape, HELD)
     if not seeds and count is not None and floats.score.classes is not None and count > floats.score.classes:
         raise InputError(f"'{recipe.target}' asks for more classes than the {floats.score.classes} of '{score}'.")
     classes, of = None, tape.value(score)
@@ -128,8 +134,9 @@ def _stacked(values: Sequence[Value], count: int | None) -> Value:
 
 def _of_samples(value: Value, floats: Plan) -> Value:
     """`value` with its first axis under the name that the model's input has for it."""
-    samples = floats.forward.type(floats.inspection.inputs[0].name).shape
-    if not samples or isinstance(value.shape[0], int) or not isinstance(samples[0], str):
+    first = floats.inspection.inputs[0]
+    samples = floats.forward.type(first.name).shape
+    if first.bare or not samples or isinstance(value.shape[0], int) or not isinstance(samples[0], str):
         return value
     return value.tape.retype(value, Type(value.dtype, (samples[0], *value.shape[1:])))
 

@@ -1,5 +1,6 @@
 """Arrays for the inputs of a model: what the caller gives, checked; which of them is the picture, and its size."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +16,23 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of a model; `picture` is the one that the map is drawn on, where that is known."""
+    """The inputs of a model; `picture` is the one that the map is drawn on, where that is known.
+
+    Inside, every array has the samples first. Where the model takes one picture without an axis for them, `read` adds
+    it and `given` takes it away: the border is here.
+    """
 
     inputs: tuple[Input, ...]
     picture: Input | None
 
     def read(self, inputs: Array | Mapping[str, Array]) -> dict[str, Array]:
-        """One array for a model with one input, or arrays by name; all of one length. Raises InputError otherwise."""
+        """One array for a model with one input, or arrays by name; all of one length, one of them with places.
+
+        Raises InputError otherwise.
+        """
         names = [i.name for i in self.inputs]
+        if isinstance(inputs, (str, os.PathLike)):
+            raise InputError(f"Arrays are explained here, photos by explainer.images([{str(inputs)!r}]).")
         if not isinstance(inputs, Mapping) and len(names) == 1:
             inputs = {names[0]: inputs}
         if not isinstance(inputs, Mapping):
@@ -34,19 +44,33 @@ class Inputs:
             feeds = {k: np.asarray(v) for k, v in inputs.items()}
         except ValueError as error:
             raise InputError(f"What is given is no array: {error}.") from error
+        if self.bare:
+            feeds = {i.name: _batch(i, feeds[i.name]) for i in self.inputs if i.name in feeds}
         lengths = {v.shape[0] if v.ndim else 0 for v in feeds.values()}
         if len(lengths) != 1 or 0 in lengths:
             raise InputError(
                 f"Every input needs the same number of samples, at least one; given are {sorted(lengths)}."
             )
+        self.image(feeds)
         return feeds
 
+    def given(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """A batch as the model takes it, with whatever else is fed to it."""
+        own = {i.name for i in self.inputs} if self.bare else ()
+        return {k: v[0] if k in own else v for k, v in feeds.items()}
+
     def image(self, feeds: Mapping[str, Array]) -> Input:
-        """The input that the map is drawn on."""
-        pictures = [self.picture] if self.picture else [i for i in self.inputs if feeds[i.name].ndim > 2]
+        """The input that the map is drawn on, as one of a batch."""
+        pictures = (
+            [self.picture] if self.picture else [i for i in self.inputs if i.name in feeds and feeds[i.name].ndim > 2]
+        )
         if not pictures:
-            raise InputError("No input of the model has a spatial extent to draw a map on.")
-        return pictures[0]
+            shapes = ", ".join(f"'{name}' {list(value.shape)}" for name, value in feeds.items())
+            raise InputError(
+                f"No input of the model has samples, channels and places to draw a map on: given is {shapes}. Export "
+                "it with an input N×C×H×W or N×H×W×C, or either of them without N."
+            )
+        return pictures[0].batched
 
     def space(self, feeds: Mapping[str, Array]) -> tuple[int, ...]:
         """Height and width of the picture that is given, or what space it has."""
@@ -64,5 +88,23 @@ class Inputs:
     @property
     def samples(self) -> int | None:
         """The number of samples that the model takes, where it is fixed."""
+        if self.bare:
+            return 1
         first = self.inputs[0].shape[0] if self.inputs and self.inputs[0].shape else None
         return first if isinstance(first, int) else None
+
+    @property
+    def bare(self) -> bool:
+        """Whether the model takes one picture, without an axis for samples."""
+        return any(i.bare for i in self.inputs)
+
+
+def _batch(own: Input, array: Array) -> Array:
+    """An array as the model takes it, or several stacked: with the samples first. Raises InputError for another."""
+    dims = len(own.shape)
+    if array.ndim not in (dims, dims + 1):
+        shape = ", ".join(map(str, own.shape))
+        raise InputError(
+            f"Input '{own.name}' takes [{shape}], or several stacked as [N, {shape}]; given is {list(array.shape)}."
+        )
+    return array if array.ndim > dims else array[None]

@@ -1,9 +1,10 @@
 """Photographs in and out."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -18,15 +19,20 @@ PathLike = str | os.PathLike[str]
 OPENCV = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "area": cv2.INTER_AREA}
 
 
+def refuse_missing(paths: Iterable[PathLike]) -> None:
+    """Raise InputError for the first file that cannot be opened: before any work, where there are many."""
+    for path in paths:
+        with _opened(path):
+            pass
+
+
 def read(path: PathLike) -> Photo:
     """Read a photograph: (H, W, 3) uint8 RGB, turned as its EXIF says, transparent parts over white.
 
     Raises InputError where the file is missing, or is no picture that OpenCV can decode completely.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"Cannot read photo '{path}': {error.strerror}.") from error
+    with _opened(path) as file:
+        data = file.read()
     if data.startswith(b"\x89PNG") and b"IEND" not in data:  # libpng would write a complaint of its own to stderr
         raise InputError(f"Cannot decode photo '{path}': the PNG file is cut off.")
     picture = _decode(np.frombuffer(data, np.uint8))
@@ -63,6 +69,15 @@ def resize(photo: Photo, size: tuple[int, int], interpolation: str) -> Photo:
     """Resize (H, W, C) uint8 to `size` (h, w) as OpenCV does it, which is not antialiased but for "area"."""
     resized = cv2.resize(np.ascontiguousarray(photo), size[::-1], interpolation=OPENCV[interpolation])
     return np.asarray(resized, np.uint8).reshape(*size, photo.shape[2])
+
+
+@contextmanager
+def _opened(path: PathLike) -> Iterator[BinaryIO]:
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"Cannot read photo '{path}': {error.strerror or error}.") from error
 
 
 def _kind(array: npt.NDArray[np.generic]) -> str:

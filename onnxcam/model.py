@@ -74,24 +74,25 @@ def write(proto: onnx.ModelProto, output: str | os.PathLike[str], source: Source
 
     Raises InputError where that is the original itself, or cannot be written; ModelError over protobuf's 2 GB.
     """
-    path = Path(output)
-    own = [] if source.path is None else [source.path, *(Path(source.folder) / x for x in source.external)]
-    if any(path.resolve() == p.resolve() for p in own):
-        raise InputError(f"'{path}' is the model itself, or its weights. Give the result another name.")
-    if path.is_dir():
-        raise InputError(f"Cannot write '{path}': it is a folder.")
+    path = destination(output, source)
     try:
         content = proto.SerializeToString()
     except ValueError as error:
         raise ModelError(f"Cannot write '{path}': over 2 GB in one file. Give the model with external data.") from error
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"Cannot write '{path}': {error.strerror or error}.") from error
+    files.folder(path.parent)
     with files.replacing(path) as file:
         file.write(content)
         for location in source.external:
             _copy(Path(source.folder) / location, path.parent / location)
+
+
+def destination(output: str | os.PathLike[str], source: Source) -> Path:
+    """Where `output` is written. Raises InputError where that is no file, or the original itself."""
+    path = files.place(output)
+    own = [] if source.path is None else [source.path, *(Path(source.folder) / x for x in source.external)]
+    if any(path == p.resolve() for p in own):
+        raise InputError(f"'{output}' is the model itself, or its weights. Give the result another name.")
+    return path
 
 
 def graft(
@@ -187,6 +188,6 @@ def _copy(data: Path, target: Path) -> None:
         if target.samefile(data) or filecmp.cmp(data, target, shallow=False):
             return
         raise InputError(f"'{target}' holds other data, and the weights have to lie there. Choose another folder.")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    files.folder(target.parent)
     with data.open("rb") as original, files.replacing(target) as copy:
         shutil.copyfileobj(original, copy, 1 << 24)

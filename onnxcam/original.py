@@ -80,8 +80,7 @@ def without(source: Source) -> Source:
         raise ModelError("This is no explainable file of onnxcam: it has no 'cam.original' in its metadata.")
     if _release(said[VERSION]) > _release(onnxcam.__version__):
         raise ModelError(
-            f"The file was made by onnxcam {said[VERSION]}, newer than this one ({onnxcam.__version__}). "
-            "Run: pip install -U onnxcam"
+            f"The file was made by onnxcam {said[VERSION]}, newer than this one ({onnxcam.__version__}): install that."
         )
     result = onnx.ModelProto()
     result.CopyFrom(source.proto)

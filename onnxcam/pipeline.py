@@ -72,8 +72,8 @@ class Explainer:
         seed: int = 0,
     ) -> None:
         """Choose, rewrite and load. Raises the errors of `onnxcam.convert`, and RuntimeUnavailable."""
-        if batch < 1:
-            raise InputError(f"batch is {batch}; it has to be at least 1.")
+        if not isinstance(batch, int) or batch < 1:
+            raise InputError(f"batch is {batch!r}; it has to be a whole number of at least 1.")
         chosen = plan(model, layers, score, informed)
         target = told_target(chosen.told) if target is None else target
         made, made_options = told_method(chosen.told)
@@ -141,14 +141,23 @@ class Explainer:
             parts.append(self._explain(part, targets[start:stop], start, self._targets.given(start, stop)))
             if self.progress and count > stop - start:
                 self.progress("explaining", stop, count)
-        return report.join(parts)
+        return report.join(parts, alone=self._inputs.bare)
 
     def images(self, photos: Iterable[str | os.PathLike[str] | Photo]) -> Explanation:
         """Explain photographs: paths, or arrays (H, W, 3) uint8 RGB. Maps come back at each photo's own size.
 
         Raises InputError for a photo that cannot be read, ModelError for a model without an image input.
         """
-        photos = [photos] if isinstance(photos, (str, os.PathLike)) else list(photos)
+        return report.join(list(self.stream(photos)), alone=self._inputs.bare)
+
+    def stream(self, photos: Iterable[str | os.PathLike[str] | Photo]) -> Iterator[Explanation]:
+        """What `images` gives, batch by batch: for more photos than memory holds. `samples` count through all of them.
+
+        Raises what `images` raises; for paths that cannot be opened before the first batch.
+        """
+        if isinstance(photos, (str, os.PathLike)) or (isinstance(photos, np.ndarray) and photos.ndim == 3):
+            photos = [photos]
+        photos = list(photos) if isinstance(photos, Iterable) else []
         if not photos:
             raise InputError("Give a list of photos: paths or arrays (height, width, 3) of uint8.")
         if self.preprocess is None:
@@ -157,7 +166,9 @@ class Explainer:
         if self.preprocess.size is None:
             step = 1  # photos of their own sizes do not stack
         targets = self._targets.rows(len(photos))
-        parts: list[Explanation] = []
+        names = [os.fspath(p) if isinstance(p, (str, os.PathLike)) else None for p in photos]
+        stems = report.file_names(names)
+        image.refuse_missing(filter(None, names))
         for start, stop in _steps(len(photos), step):
             pictures = [
                 image.read(p) if isinstance(p, (str, os.PathLike)) else np.asarray(p) for p in photos[start:stop]
@@ -171,11 +182,11 @@ class Explainer:
                 self.preprocess.restore(m, pictures[s - start].shape)
                 for m, s in zip(part.maps, part.samples, strict=True)
             ]
-            names = [os.fspath(p) if isinstance(p, (str, os.PathLike)) else None for p in photos[start:stop]]
-            parts.append(replace(part, maps=maps, photos=pictures, names=names))
+            part = replace(part, maps=maps, photos=pictures, names=names[start:stop], stems=stems[start:stop])
+            yield replace(part, first=start)
+            del part, maps, pictures  # before the next batch is read
             if self.progress and len(photos) > 1:
                 self.progress("photos", stop, len(photos))
-        return replace(report.join(parts), about=self._about())
 
     # ----- one batch -----
     def _explain(
@@ -217,7 +228,7 @@ class Explainer:
         outputs, count = self._run(feeds, given), len(self._targets.goals)
         found = {k.removeprefix(FOUND): v for k, v in outputs.items() if k.startswith((NUMBER, FOUND))}
         rows = {k: v if count > 1 else np.expand_dims(v, 1) for k, v in found.items()}
-        refuse_lost(rows, self._targets.goals, first)
+        refuse_lost(rows, self._targets.goals, given, first)
         columns = []
         for k in range(count):
             own = column(outputs, k) if count > 1 else outputs
@@ -310,7 +321,7 @@ class Explainer:
         fixed = self._inputs.samples or count
         if fixed > count:
             given = {k: np.concatenate([v, np.repeat(v[-1:], fixed - count, axis=0)]) for k, v in given.items()}
-        outputs = self.session.run(given, names)
+        outputs = self.session.run(self._inputs.given(given), names)
         return {
             k: v[:count] if isinstance(v, np.ndarray) and v.ndim and len(v) == fixed else v for k, v in outputs.items()
         }
@@ -324,7 +335,7 @@ class Explainer:
         folder = os.path.abspath(chosen.source.folder) if chosen.source.external else ""
         x = self.preprocess.apply(image.read(path))
         feeds = self._inputs.read(np.repeat(x, self._inputs.samples or 1, axis=0))
-        return np.asarray(Session(model, folder, providers).run(feeds, [SCORE])[SCORE][0])
+        return np.asarray(Session(model, folder, providers).run(self._inputs.given(feeds), [SCORE])[SCORE][0])
 
     def _batch_size(self) -> int:
         return self._inputs.samples or self.batch

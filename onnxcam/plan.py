@@ -1,7 +1,7 @@
 """What is to be explained, and how: the choices behind an explainable model, made by name or automatically."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -67,6 +67,8 @@ class Recipe:
             raise unknown("heat map type", self.dtype, get_args(DType))
         if self.size not in get_args(Size):
             raise unknown("heat map size", self.size, get_args(Size))
+        if "heatmap" not in self.emit and (self.dtype, self.size) != ("float32", "input"):
+            raise InputError("Type and size are the heat map's: add 'heatmap' to what is emitted.")
         find(self.method or "gradcam").check(self.options)
 
 
@@ -108,7 +110,8 @@ def plan(
     forward = Forward(source.proto, source.folder)
     forward = informed(source, forward) if informed else forward
     inspection = look(source, forward, score, told)
-    names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+    _refuse_stacked(inspection)
+    names = [layers] if isinstance(layers, str) or not isinstance(layers, Iterable) else list(dict.fromkeys(layers))
     if not all(isinstance(name, str) for name in names):
         raise InputError(f"A layer is named as `onnxcam inspect` does, not {layers!r}.")
     if names == ["auto"]:
@@ -123,3 +126,14 @@ def plan(
     else:
         raise InputError("No layer is given. Give a name of `onnxcam inspect`, or leave the choice to 'auto'.")
     return Plan(source, forward, inspection, chosen, inspection.scores[0], told)
+
+
+def _refuse_stacked(inspection: Inspection) -> None:
+    """Raise ModelError for a model that makes a batch of pictures that come one by one."""
+    alone = [i.name for i in inspection.inputs if i.bare]
+    batched = [x for x in inspection.layers if x.fold is None and isinstance(x.shape[0], int) and x.shape[0] > 1]
+    if len(alone) > 1 and (batched or not inspection.layers):
+        raise ModelError(
+            f"The model stacks {' and '.join(repr(n) for n in alone)} to a batch. Export it for one picture, or for "
+            "a batch N×C×H×W."
+        )

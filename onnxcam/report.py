@@ -32,6 +32,8 @@ class Explanation:
     found: of targets that choose in the picture, what was chosen: `index` [R], `box` [R, 4] as left, top, right and
     bottom, `place` [R, 2] as x and y, in pixels; None for a class.
     outputs: the model's own, untouched. warnings: what a person should know before believing a map.
+    first: the number of the first sample, where these are some of many (`Explainer.stream`).
+    stems: how the files of each photo are called.
     """
 
     maps: Any
@@ -48,11 +50,13 @@ class Explanation:
     names: list[str | None] | None = None
     about: dict[str, object] = field(default_factory=dict)
     found: dict[str, npt.NDArray[Any]] | None = None
+    first: int = 0
+    stems: list[str] | None = None
 
     def overlays(self) -> list[Photo]:
         """The map over its photo for each row, uint8 RGB (H, W, 3)."""
         photos = self._photos()
-        return [view.overlay(photos[s], m) for s, m in zip(self.samples, self.maps, strict=True)]
+        return [view.overlay(photos[s - self.first], m) for s, m in zip(self.samples, self.maps, strict=True)]
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write for each row `<photo>_overlay.png`, `_heatmap.png` and `.npz`, and for each photo `<photo>.json`.
@@ -60,14 +64,10 @@ class Explanation:
         Several rows of a photo carry their class in the name, photos of the same name a number. Each file appears whole
         or not at all. Returns the paths. Raises InputError where the folder cannot be written.
         """
-        target = Path(folder)
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            return [
-                path for sample, stem in enumerate(self._stems()) for path in self._save_sample(target, stem, sample)
-            ]
-        except OSError as error:
-            raise InputError(f"Cannot write to '{target}': {error.strerror or error}.") from error
+        target, photos = Path(folder), self._photos()
+        stems = self.stems or file_names(self.names or [None] * len(photos))
+        files.folder(target)
+        return [path for i, stem in enumerate(stems) for path in self._save_sample(target, stem, i)]
 
     def record(self, row: int) -> dict[str, object]:
         """What is known of one row, as JSON can hold it."""
@@ -81,8 +81,8 @@ class Explanation:
             **{name: v[row].tolist() for name, v in (self.found or {}).items() if name not in ("class", "certainty")},
         }
 
-    def _save_sample(self, folder: Path, stem: str, sample: int) -> list[Path]:
-        photo = self._photos()[sample]
+    def _save_sample(self, folder: Path, stem: str, index: int) -> list[Path]:
+        photo, sample = self._photos()[index], self.first + index
         rows = [int(r) for r in np.flatnonzero(self.samples == sample)]
         written, records = [], []
         for row in rows:
@@ -96,7 +96,7 @@ class Explanation:
             records.append({**self.record(row), "files": [p.name for p in paths]})
             written += paths
         path = folder / f"{stem}.json"
-        source = self.names[sample] if self.names else None
+        source = self.names[index] if self.names else None
         record = {
             "photo": source,
             "size": list(photo.shape[:2]),
@@ -115,21 +115,21 @@ class Explanation:
             )
         return self.photos
 
-    def _stems(self) -> list[str]:
-        """A file name for each photo, distinct from the others'."""
-        stems: list[str] = []
-        for i in range(len(self._photos())):
-            name = self.names[i] if self.names else None
-            base = re.sub(r"[\x00-\x1f/\\:]", "_", Path(name).stem) if name else f"photo{i}"
-            stem, n = base, 2
-            while stem in stems:
-                stem, n = f"{base}_{n}", n + 1
-            stems.append(stem)
-        return stems
+
+def file_names(photos: Sequence[str | None]) -> list[str]:
+    """The start of the file names for each photo, by its path where it has one, distinct from the others'."""
+    stems: dict[str, None] = {}
+    for i, path in enumerate(photos):
+        base = re.sub(r"[\x00-\x1f/\\:]", "_", Path(path).stem) if path else f"photo{i}"
+        stem, n = base, 2
+        while stem in stems:
+            stem, n = f"{base}_{n}", n + 1
+        stems[stem] = None
+    return list(stems)
 
 
-def join(parts: Sequence[Explanation]) -> Explanation:
-    """The rows of several batches, one after the other."""
+def join(parts: Sequence[Explanation], *, alone: bool = False) -> Explanation:
+    """The rows of several batches, one after the other; `alone`: the outputs of each are those of one sample."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -144,12 +144,17 @@ def join(parts: Sequence[Explanation]) -> Explanation:
         if first.probabilities is None
         else np.concatenate([p.probabilities for p in parts if p.probabilities is not None]),
         samples=np.concatenate([p.samples for p in parts]),
-        outputs={k: _together([p.outputs[k] for p in parts]) for k in first.outputs},
+        outputs={k: _together([_row(p.outputs[k], alone) for p in parts]) for k in first.outputs},
         warnings=[w for p in parts for w in p.warnings],
         photos=None if first.photos is None else [x for p in parts for x in p.photos or []],
         names=None if first.names is None else [x for p in parts for x in p.names or []],
+        stems=None if first.stems is None else [x for p in parts for x in p.stems or []],
         found=None if first.found is None else {k: _together([(p.found or {})[k] for p in parts]) for k in first.found},
     )
+
+
+def _row(output: Any, alone: bool) -> Any:
+    return output[None] if alone and isinstance(output, np.ndarray) else output
 
 
 def _together(arrays: Sequence[Any]) -> Any:

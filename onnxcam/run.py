@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.generic]
 
 _WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-rocm")
+_INSTALL, _CUDA = "pip install onnxruntime", 'pip install "onnxruntime-gpu[cuda,cudnn]"'
 _DTYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(int64)": "int64",
     "tensor(int32)": "int32", "tensor(int16)": "int16", "tensor(int8)": "int8", "tensor(uint8)": "uint8",
@@ -57,7 +58,8 @@ class Session:
         self.provider = self._session.get_providers()[0]
         if providers != "auto" and self.provider != wanted[0]:
             raise RuntimeUnavailable(f"{wanted[0]} is installed but does not work here. See: onnxcam doctor")
-        self.inputs = {i.name: (tuple(i.shape), _DTYPES.get(i.type, i.type)) for i in self._session.get_inputs()}
+        self.inputs = _described(self._session.get_inputs())
+        self.optional = _described(self._session.get_overridable_initializers())
         self.outputs = [o.name for o in self._session.get_outputs()]
         self._errors = _ort_errors(ort)
 
@@ -74,12 +76,10 @@ class Session:
             raise OnnxcamError(f"onnxruntime failed on this input: {_short(error)}") from error
 
     def _check(self, name: str, array: Array) -> Array:
-        if name not in self.inputs:
-            optional = [i.name for i in self._session.get_overridable_initializers()]
-            if name in optional:
-                return array
-            raise InputError(f"The model has no input '{name}'. It takes: {', '.join([*self.inputs, *optional])}.")
-        shape, dtype = self.inputs[name]
+        known = self.inputs | self.optional
+        if name not in known:
+            raise InputError(f"The model has no input '{name}'. It takes: {', '.join(known)}.")
+        shape, dtype = known[name]
         given = np.asarray(array)
         fits = len(given.shape) == len(shape) and all(
             not isinstance(s, int) or s == d for s, d in zip(shape, given.shape, strict=True)
@@ -103,8 +103,7 @@ def runtime() -> ModuleType:
     try:
         import onnxruntime as ort
     except ImportError as error:
-        hint = 'pip install "onnxcam[cpu]", or "onnxcam[gpu]" for CUDA'
-        raise RuntimeUnavailable(f"onnxruntime is not installed. Run: {hint}") from error
+        raise RuntimeUnavailable(f"onnxruntime is not installed. Run: {_INSTALL}, or for CUDA: {_CUDA}") from error
     if not hasattr(ort, "InferenceSession"):
         raise RuntimeUnavailable("onnxruntime is damaged. Run: pip install --force-reinstall --no-deps onnxruntime")
     module: ModuleType = ort
@@ -120,7 +119,7 @@ def doctor() -> list[Finding]:
     """What runs here: the distribution, its version, and each provider tried on a tiny model."""
     wheels = installed()
     if not wheels:
-        return [Finding("onnxruntime", False, "not installed", 'pip install "onnxcam[cpu]"')]
+        return [Finding("onnxruntime", False, "not installed", f"{_INSTALL}, or for CUDA: {_CUDA}")]
     if len(wheels) > 1:
         return [Finding("onnxruntime", False, f"{' and '.join(wheels)} overwrite each other", _mend(wheels))]
     try:
@@ -139,7 +138,7 @@ def _try(provider: str) -> Finding:
     import onnx.parser
 
     text = '<ir_version: 8, opset_import: ["": 13]> tiny (float[2] x) => (float[2] y) { y = Relu(x) }'
-    mend = 'pip install "onnxcam[gpu]", and check the driver with nvidia-smi' if "CUDA" in provider else None
+    mend = f"{_CUDA}, and check the driver with nvidia-smi" if "CUDA" in provider else None
     try:
         session = Session(onnx.parser.parse_model(text).SerializeToString(), providers=provider)
         good = session.run({"x": np.array([-1, 2], np.float32)})["y"].tolist() == [0, 2]
@@ -192,8 +191,13 @@ def _ort_errors(ort: ModuleType) -> tuple[type[Exception], ...]:
     return tuple(getattr(state, n) for n in names if hasattr(state, n))
 
 
-def _dims(shape: Sequence[object]) -> list[object]:
-    return [s if isinstance(s, int) else "?" for s in shape]
+def _described(inputs: Sequence[onnxruntime.NodeArg]) -> dict[str, tuple[tuple[object, ...], str]]:
+    """Shapes and types by name."""
+    return {i.name: (tuple(i.shape), _DTYPES.get(i.type, i.type)) for i in inputs}
+
+
+def _dims(shape: Sequence[object]) -> str:
+    return f"[{', '.join(str(s) if isinstance(s, int) else '?' for s in shape)}]"
 
 
 def _short(error: Exception) -> str:

@@ -127,12 +127,18 @@ def class_index(target: int | str, score: Score, labels: tuple[str, ...] | None)
         names = [n.casefold() for n in labels or ()]
         if names.count(target.casefold()) > 1:
             places = [i for i, n in enumerate(names) if n == target.casefold()]
-            raise InputError(f"Several classes are called '{target}': {places}. Give the index.")
+            listed = ", ".join(map(str, places[:5])) + (", …" if len(places) > 5 else "")
+            raise InputError(f"{len(places)} classes are called '{target}': {listed}. Give the index of one.")
         if target.casefold() in names:
             return names.index(target.casefold())
         try:
             target = int(target)
         except ValueError:
+            if not wanted.strip():
+                raise InputError("The target lacks a class. Give its index or its name.") from None
+            if re.fullmatch(r"top[-_ ]?\d+", wanted.lower()):
+                message = f"'{wanted}' is no class: 'topK' stands alone, K from 1 on. The best one is 'top'."
+                raise InputError(message) from None
             if not labels:
                 message = f"No class '{target}': the model brings no class names. Give an index, or a file of labels."
                 raise InputError(message) from None
@@ -153,7 +159,12 @@ def totals(score: Array) -> Floats:
 
 
 def ranked(scores: Floats, classes: Ints) -> Ints:
-    """Classes (N, k) with ranks resolved: −1 is the largest of the scores (N, C), −2 the second, and so on."""
+    """Classes (N, k) with ranks resolved: −1 is the largest of the scores (N, C), −2 the second, and so on.
+
+    Raises InputError for a class that is not there: how many there are may be known at run time only.
+    """
+    if max(classes.max(), TOP - classes.min()) >= scores.shape[1]:
+        raise InputError(f"The model answered with {scores.shape[1]} classes, and more were asked for.")
     if (classes >= TOP).all():
         return np.where(classes < 0, scores.argmax(axis=1)[:, None], classes)
     order = np.argsort(-scores, axis=1, kind="stable")

@@ -16,6 +16,7 @@ from onnxcam.errors import OnnxcamError
 from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Dim, Shape, Type
 from onnxcam.inspection import Inspection
+from onnxcam.inspection.inputs import read_input
 from onnxcam.inspection.walk import descendants
 from onnxcam.model import ModelLike, Source
 from onnxcam.run import Session
@@ -73,7 +74,8 @@ def _learned(source: Source, forward: Forward, names: list[str]) -> dict[str, Ty
 def _input(forward: Forward, name: str, run: int) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
     """An input of one run, zeros or noise: the samples first, every other open size that of a picture."""
     type_ = forward.type(name)
-    shape = [d if isinstance(d, int) else _SIDES[run] if i else _SAMPLES[run] for i, d in enumerate(type_.shape or ())]
+    first = _SIDES[run] if read_input(forward, name).bare else _SAMPLES[run]
+    shape = [d if isinstance(d, int) else _SIDES[run] if i else first for i, d in enumerate(type_.shape or ())]
     values = np.random.default_rng(0).random(shape) if run else np.zeros(shape)
     return values.astype(onnx.helper.tensor_dtype_to_np_dtype(type_.dtype))
 

@@ -54,14 +54,14 @@ TIMM = {
     "": ("features.-1", "stages.-1", "layer4.-1", *POOLED),
 }
 
-# Layers that an expert would defend and that no module gives: the end of the tensor's name, and what it is.
-NAMELESS = {"lraspp": ("/classifier/Mul_output_0", "classifier.cbr × classifier.scale")}
+# Layers that an expert would defend and that no module gives: the tensor's name by each exporter, and what it is.
+NAMELESS = {"lraspp": (("/model/inner/classifier/Mul_output_0", "mul_563"), "classifier.cbr × classifier.scale")}
 
 
 def nameless(network: str, tensor: str) -> str | None:
     """Describe such a layer; None for any other."""
     return next(
-        (what for start, (end, what) in NAMELESS.items() if network.startswith(start) and tensor.endswith(end)), None
+        (what for start, (names, what) in NAMELESS.items() if network.startswith(start) and tensor in names), None
     )
 
 

@@ -12,6 +12,8 @@ Each network has random weights that behave (scripts/zoo.py) and three smooth ra
 - **gradient** is its relative L2 distance from the framework's autograd in float64, the best of three pictures;
   **float32** that of the framework's own float32 gradient. Where there is no autograd it is the distance from central
   differences of ONNX's reference implementation in float64, along random directions.
+- A detector has a layer for each size of boxes, and an expert would defend its backbone's outputs; the gradient is that
+  of its best box's score, at all of them together. It takes one picture at a time, without a batch.
 - **cost** is the processor time of the explainable file as a multiple of the plain one's, on one thread.
 - **prefix**: the original's nodes, initializers, outputs and metadata are the first of the explainable file's, byte for
   byte; a row where they are not is wrong.
@@ -47,12 +49,14 @@ ZOOS = {
     "torchvision": "sweep_torch",
     "timm": "sweep_torch",
     "segmentation": "sweep_torch",
+    "detection": "sweep_detection",
     "keras": "sweep_keras",
     "files": "sweep_files",
 }
 GROUPS = {
     "torchvision": "torchvision, classification",
     "segmentation": "torchvision, segmentation",
+    "detection": "torchvision, detection",
     "timm": "timm",
     "keras": "keras.applications",
     "files": "Third-party files",
@@ -78,6 +82,11 @@ def short(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:220] if text else type(error).__name__
 
 
+def cause(error: BaseException) -> BaseException:
+    """Find what an exporter's error was raised from."""
+    return cause(error.__cause__) if error.__cause__ else error
+
+
 def measure(subject: Any, exporter: str, folder: Path) -> dict[str, Any]:
     """Measure one file; the row says how far it came."""
     path = folder / "network.onnx"
@@ -89,8 +98,10 @@ def measure(subject: Any, exporter: str, folder: Path) -> dict[str, Any]:
     except OutOfTimeError:
         raise
     except Exception as error:  # noqa: BLE001 - an exporter's failure is a result of its own
-        return {"error": f"no file: {short(error)}"}
+        return {"error": f"no file: {short(cause(error))}"}
     try:
+        if hasattr(subject, "row"):
+            return subject.row(path)
         found = measuring.explain(path, feeds)
     except OnnxcamError as error:
         return {"error": f"refused: {short(error)}"}

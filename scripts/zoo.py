@@ -96,6 +96,14 @@ def size_of(name: str) -> int:
     return 299 if name.startswith("inception") else 224
 
 
+def loosen(norm: nn.BatchNorm2d) -> None:
+    """Give a BatchNorm a random scale and shift, and let it take the statistics of the pictures to come."""
+    nn.init.uniform_(norm.weight, 0.5, 1.0)
+    nn.init.normal_(norm.bias, 0.7, 0.5)
+    norm.momentum = None  # a plain mean over the batches
+    norm.train()
+
+
 def settle(network: nn.Module, size: int, batches: int = 3) -> None:
     """Give every BatchNorm random scales and shifts, and the statistics of smooth images.
 
@@ -104,10 +112,7 @@ def settle(network: nn.Module, size: int, batches: int = 3) -> None:
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
-        nn.init.uniform_(norm.weight, 0.5, 1.0)
-        nn.init.normal_(norm.bias, 0.7, 0.5)
-        norm.momentum = None  # a plain mean over the batches
-        norm.train()
+        loosen(norm)
     with torch.no_grad():
         for seed in range(batches if norms else 0):
             network(torch.from_numpy(smooth_images(8, size, seed=100 + seed)))

@@ -91,6 +91,21 @@ def test_levels_are_what_towers_of_convolutions_stand_on():
     assert onnxcam.inspect(alone).scores[0].boxes.levels == ("fine",)
 
 
+@pytest.mark.parametrize("size", ["8, 8", "H, W"])
+@pytest.mark.parametrize(("kernel", "levels"), [(3, ("fine",)), (2, ("fine", "tower"))])
+def test_what_a_tower_ends_in_is_no_level_where_two_heads_read_it(size, kernel, levels):
+    """As FCOS: corners and centredness share a tower, and the score is of classes times centredness."""
+    text = f"""det (float[1, 3, {size}] image) => (float[n, 4] boxes, int64[n] labels, float[n] scores) {{
+      a = Conv(image, W) fine = Relu(a) t = Conv<pads = [1, 1, 1, 1]>(fine, T) tower = Relu(t)
+      c = Conv(fine, H) centre = Conv(tower, H) corners = Conv(tower, B)
+      k = GlobalMaxPool(c) m = GlobalMaxPool(centre) q = Mul(k, m) scores = Reshape(q, all)
+      z = GlobalMaxPool(corners) boxes = Reshape(z, four) labels = Cast<to = 7>(scores)
+    }}"""
+    more = {"T": np.ones((2, 2, kernel, kernel), np.float32), "H": np.ones((1, 2, 1, 1), np.float32)}
+    more |= {"B": np.ones((4, 2, 1, 1), np.float32), "all": np.int64([-1]), "four": np.int64([-1, 4])}
+    assert sorted(found(text, W=W, **more).boxes.levels) == list(levels)
+
+
 def test_what_comes_after_the_classes_is_no_class():
     proto = model(yolo8(11), **eight(7))
     assert onnxcam.inspect(proto).scores[0].classes == 7

@@ -327,7 +327,7 @@ def test_a_target_that_has_to_be_given_goes_to_the_tail(tmp_path):
     [
         ({"layers": [3]}, "A layer is named"),
         ({"target": [1, 2]}, "lists are for"),
-        ({"tail": "a.onnx"}, "another file"),
+        ({"tail": "a.onnx"}, "both files of a split"),
     ],
 )
 def test_what_does_not_go_together_is_said_before_anything_is_written(tmp_path, monkeypatch, given, said):

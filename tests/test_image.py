@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from onnxcam import image
-from onnxcam.errors import InputError
+from onnxcam.errors import InputError, OnnxcamError
 
 GREY, RGB, GREY_ALPHA, RGBA = 0, 2, 4, 6
 
@@ -121,7 +121,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(InputError, match="No space left"):
+    with pytest.raises(OnnxcamError, match="No space left"):
         image.write(file, wave(8, 8))
     assert file.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

@@ -161,6 +161,11 @@ def test_a_score_can_be_named():
         assert (score.tensor, score.activation) == (name, activation)
     with pytest.raises(InputError, match="No score tensor 'sc'"):
         onnxcam.inspect(proto, score="sc")
+    for name in ("x", "H", "W"):
+        with pytest.raises(InputError, match=f"No score tensor '{name}'"):
+            onnxcam.inspect(proto, score=name)
+    with pytest.raises(InputError, match=r"There is: s, y, f, p, map, c\.$"):
+        onnxcam.inspect(proto, score="nothing")
     _, proto = of_ending("the class")
     with pytest.raises(InputError, match="'y' holds integers"):
         onnxcam.inspect(proto, score="y")

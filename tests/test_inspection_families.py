@@ -153,7 +153,8 @@ def test_attention_that_is_one_operator(kind):
     assert not {"q", "k", "v"} & set(names(found))
 
 
-def test_shifted_windows():
+@pytest.mark.parametrize("batch", ["N", 1])
+def test_shifted_windows(batch):
     """Swin: roll, 2×2 windows, attention within them, windows back, roll back, patch merging; the mean at the end."""
     text = """e = Conv<kernel_shape = [4, 4], strides = [4, 4]>(x, Wp) t = Transpose<perm = [0, 2, 3, 1]>(e)
       n1 = LayerNormalization(t, g, b)
@@ -174,7 +175,7 @@ def test_shifted_windows():
         "v10": np.int64([1, 0]), "v01": np.int64([0, 1]), "v11": np.int64([1, 1]), "v12": np.int64([1, 2]),
         "v22": np.int64([2, 2]), "ends": np.int64([99, 99]), "W4": rng.normal(size=(4 * K, K)),
     }  # fmt: skip
-    proto = net(text, **more)
+    proto = net(text, f"float[{batch}, 3, 16, 16] x", **more)
     found = onnxcam.inspect(proto)
     seen = [found.layers[0], found.layer("x1")]
     assert [(x.name, x.layout, x.grid) for x in seen] == [("last", "NHWC", (2, 2)), ("x1", "NHWC", (4, 4))]
@@ -282,3 +283,13 @@ def test_what_a_segmenter_says_is_no_reason_for_it():
     more = {"Wc": rng.normal(size=(5, K, 1, 1)), "none": np.zeros(0, np.float32), "factor": np.float32([1, 1, 4, 4])}
     found = onnxcam.inspect(net(text, out="float[N, 5, 16, 16] y", **more))
     assert names(found.layers) == ["map"]
+
+
+@pytest.mark.parametrize("batch", ["N", 1])
+def test_groups_that_are_normalised_and_put_back(batch):
+    text = """e = Conv<kernel_shape = [4, 4], strides = [4, 4]>(x, Wp) r = Reshape(e, group)
+      i = InstanceNormalization(r, one1, zero1) m = Reshape(i, whole) map = Relu(m)
+      p = GlobalAveragePool(map) c = Flatten(p) y = MatMul(c, H)"""
+    more = {"group": np.int64([0, 1, -1]), "one1": np.ones(1), "zero1": np.zeros(1), "whole": np.int64([-1, K, 4, 4])}
+    found = onnxcam.inspect(net(text, f"float[{batch}, 3, 16, 16] x", **more))
+    assert [(x.name, x.layout, x.grid) for x in found.layers[:1]] == [("map", "NCHW", (4, 4))]

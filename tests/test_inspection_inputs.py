@@ -60,3 +60,15 @@ def test_a_picture_and_what_is_known_of_it():
         "photo": rng.integers(0, 255, (2, 16, 18, 3), np.uint8),
     }
     assert onnxcam.Explainer(proto)(feeds).maps.shape == (2, 16, 18)
+
+
+def test_a_batch_of_minus_one_is_open():
+    """As Paddle writes it; every tensor of the picture has it, so that none is taken for heads or frames."""
+    text = "net (float[N, 3, 16, 18] x) => (float[A, 2] y) { a = Conv(x, W) h = Relu(a) c = Conv(h, V) map = Relu(c)"
+    proto = model(f"{text} p = GlobalAveragePool(map) f = Flatten(p) y = MatMul(f, H) }}",
+                  W=np.ones((3, 3, 3, 3)), V=np.ones((4, 3, 3, 3)), H=np.ones((4, 2)))  # fmt: skip
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    found = onnxcam.inspect(proto)
+    assert names(found.layers) == ["map", "h"]
+    assert {x.shape[0] for x in found.layers} == {found.image().shape[0]}
+    assert onnxcam.Explainer(proto)(np.ones((3, 3, 16, 18), np.float32)).maps.shape == (3, 16, 18)

@@ -66,8 +66,9 @@ OTHERS = {"a token before": (1, 0), "tokens on both sides": (3, 1)}
 
 def graph(text: str, batch: object = "N", **weights: np.ndarray | None) -> onnx.ModelProto:
     """A graph from x to `map` that goes on in a way which uses every place."""
+    count = 1 if batch == 1 else 2
     weights |= {
-        "one": np.full((2, 1, 3), -1.0), "two": np.full((2, 2, 3), 9.0), "parts": np.int64([1, 48]),
+        "one": np.full((count, 1, 3), -1.0), "two": np.full((count, 2, 3), 9.0), "parts": np.int64([1, 48]),
         "later": np.arange(1, 49),
         "b0": np.int64([0]), "b2": np.int64([2]), "b4": np.int64([4]), "end": np.int64([2**62]), "ax": np.int64([2]),
         "rows": np.arange(2)[:, None] + 2 * np.arange(3), "columns": np.arange(2)[:, None] + 2 * np.arange(4),
@@ -84,12 +85,15 @@ def value(proto: onnx.ModelProto, name: str, x: np.ndarray) -> np.ndarray:
     return run(shown, {"x": x}, [name])[name]
 
 
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("kind", MOVES)
-def test_what_the_graph_moved_comes_back_as_the_picture(kind):
+def test_what_the_graph_moved_comes_back_as_the_picture(kind, count):
     text, s, z, layout = MOVES[kind]
-    fixed = "token" in kind and "row" not in kind and "first" not in kind
-    proto = graph(text, 2 if fixed else "N", s=None if s is None else np.int64(s), z=None if z is None else np.int64(z))
-    x = image(2, (3, 6, 8))
+    fixed = count == 1 or ("token" in kind and "row" not in kind and "first" not in kind)
+    s = (count, *s[1:]) if s and s[0] == 2 else s
+    shapes = {name: None if shape is None else np.int64(shape) for name, shape in (("s", s), ("z", z))}
+    proto = graph(text, count if fixed else "N", **shapes)
+    x = image(count, (3, 6, 8))
     layer = onnxcam.inspect(proto).layer("map")
     assert (layer.grid, layer.layout) == ((6, 8), layout)
     assert (layer.prefix, layer.fold.suffix if layer.fold else 0) == OTHERS.get(kind, (0, 0))
@@ -116,9 +120,9 @@ def test_patches_are_places_and_what_is_in_them_is_channels():
     np.testing.assert_array_equal(patches[:, 3:6], np.maximum(x[:, :, ::2, 1::2], 0))
 
 
-def shuffled(rng: np.random.Generator) -> onnx.ModelProto:
-    """Axes of x (2, 3, 6, 8) split, turned and merged at random."""
-    sizes, text, at, weights = [2, 3, 6, 8], "", "x", {}
+def shuffled(rng: np.random.Generator, count: int) -> onnx.ModelProto:
+    """Axes of x (count, 3, 6, 8) split, turned and merged at random."""
+    sizes, text, at, weights = [count, 3, 6, 8], "", "x", {}
     for step in range(6):
         kind, a = rng.choice(["split", "turn", "merge"]), int(rng.integers(len(sizes)))
         if kind == "split" and sizes[a] % 2 == 0 and sizes[a] > 2:
@@ -134,22 +138,23 @@ def shuffled(rng: np.random.Generator) -> onnx.ModelProto:
         weights[f"w{step}"] = np.int64(sizes)
         text += f" v{step} = Reshape({at}, w{step})"
         at = f"v{step}"
-    return graph(f"{text} map = Relu({at})", 2, **weights)
+    return graph(f"{text} map = Relu({at})", count, **weights)
 
 
-def test_any_order_of_reshapes_and_transposes_comes_back():
+@pytest.mark.parametrize(("count", "least"), [(1, 32), (2, 10)])
+def test_any_order_of_reshapes_and_transposes_comes_back(count, least):
     """Every value says where it is from: one step along the grid is one and the same step in the picture."""
-    n, c, h, w = np.indices((2, 3, 6, 8))
+    n, c, h, w = np.indices((count, 3, 6, 8))
     codes = (1 + w + 10 * h + 100 * c + 1000 * n).astype(np.float32)
     rng = np.random.default_rng(0)
     whole = 0
     for _ in range(60):
-        proto = shuffled(rng)
+        proto = shuffled(rng, count)
         for layer in onnxcam.inspect(proto).layers:
             if layer.note:
                 continue  # a guess, and said to be one
             found = spatial(value(proto, "map", codes), layer)
-            assert (found // 1000 == np.arange(2)[:, None, None, None]).all()
+            assert (found // 1000 == np.arange(count)[:, None, None, None]).all()
             for axis, step in ((2, 10), (3, 1)):
                 steps = np.diff(found, axis=axis)
                 assert (steps == steps.flat[0]).all() if steps.size else True
@@ -157,7 +162,7 @@ def test_any_order_of_reshapes_and_transposes_comes_back():
             if layer.grid == (6, 8):
                 np.testing.assert_array_equal(found, codes)
                 whole += 1
-    assert whole > 10
+    assert whole > least
 
 
 def test_values_of_a_graph_are_folded_like_arrays():

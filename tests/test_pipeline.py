@@ -170,8 +170,8 @@ def test_top_k_is_k_rows_a_sample_best_first(method):
         (-2, "No class -2"),
         ("brid", "Did you mean 'bird'"),
         ("top4", "'top4' asks for more classes than the 3 of 'y'"),
-        ("top0", "No class 'top0'"),
-        ([0, "top2"], "No class 'top2'"),
+        ("top0", "'top0' is no class: 'topK' stands alone, K from 1 on"),
+        ([0, "top2"], "No class 'top2' here: 'topK' is for all samples"),
         ("--1", "No class '--1'"),
     ],
 )
@@ -354,7 +354,11 @@ def test_labels(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"a\nb\n", "2 labels for a score of 3 classes"), (b"\xff\xfe\x00", "not UTF-8"), (None, "No such file")],
+    [
+        (b"a\nb\n", r"2 class names in '.*labels\.txt' for a score of 3 classes"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (None, "No such file"),
+    ],
 )
 def test_labels_that_do_not_fit_are_one_clear_line(tmp_path, content, said):
     path = tmp_path / "labels.txt"
@@ -405,7 +409,7 @@ def test_a_model_of_several_inputs_takes_a_dict(method):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (image(2)[:, :, :4], "'x' has shape [2, 3, 4, 5]; the model takes ['?', 3, 6, 5]"),
+        (image(2)[:, :, :4], "'x' has shape [2, 3, 4, 5]; the model takes [?, 3, 6, 5]"),
         (image(2)[0], "'x' has shape [3, 6, 5]"),
         (image(2)[:0], "at least one"),
         (image(2).astype(np.float64), "'x' is float64; the model takes float32. Convert it: array.astype('float32')"),
@@ -421,6 +425,11 @@ def test_an_array_that_does_not_fit_is_one_clear_line(given, said):
         Explainer(NET.model())(given)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_photo_is_no_array():
+    with pytest.raises(InputError, match=r"photos by explainer\.images\(\['cat\.png'\]\)"):
+        Explainer(NET.model())("cat.png")
 
 
 def test_lists_of_several_lengths_are_one_clear_line():
@@ -445,6 +454,12 @@ def test_a_target_among_the_arrays_is_refused_or_obeyed():
         ({"options": {"alpha": 1}}, "No gradcam option 'alpha'"),
         ({"method": "gradcam++", "options": {"alpha": "plian"}}, "'plian'. It must be one of: plain, normalised"),
         ({"batch": 0}, "batch is 0"),
+        ({"batch": 2.5}, "batch is 2.5"),
+        ({"layers": None}, "A layer is named as `onnxcam inspect` does, not None"),
+        ({"labels": None}, "Labels are 'auto', a file"),
+        ({"preprocess": {"size": [6, 5]}}, "Preprocessing is 'auto', the name of a preset"),
+        ({"method": None}, "No method 'None'"),
+        ({"score": 3}, "No score tensor '3'"),
         ({"preprocess": "imagnet"}, "Did you mean 'imagenet'"),
         ({"preprocess": "none.json"}, "Cannot read preprocessing 'none.json'"),
     ],
@@ -494,6 +509,31 @@ def test_photos_are_arrays_after_preprocessing(batch):
     assert {o.dtype for o in overlays} == {np.dtype(np.uint8)}
 
 
+def test_a_stream_is_the_same_batch_by_batch(tmp_path):
+    explainer = Explainer(NET.model(), preprocess=SMALL, target=[0, 1, 2, 0, 1], batch=2)
+    given = photos(5)
+    whole, parts = explainer.images(given), list(explainer.stream(given))
+    assert [p.samples.tolist() for p in parts] == [[0, 1], [2, 3], [4]]
+    assert [p.first for p in parts] == [0, 2, 4]
+    for found in ("targets", "scores", "probabilities"):
+        np.testing.assert_array_equal(np.concatenate([getattr(p, found) for p in parts]), getattr(whole, found))
+    for found in (lambda p: p.maps, lambda p: p.overlays()):
+        for a, b in zip([m for p in parts for m in found(p)], found(whole), strict=True):
+            np.testing.assert_array_equal(a, b)
+    saved = [path.name for part in parts for path in part.save(tmp_path / "parts")]
+    assert saved == [path.name for path in whole.save(tmp_path / "whole")]
+    for name in saved:
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_stream_looks_for_every_file_before_it_starts(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path, photo in zip(paths[:2], photos(2), strict=True):
+        onnxcam.image.write(path, photo)
+    with pytest.raises(InputError, match=r"Cannot read photo '.*2\.png'"):
+        next(Explainer(NET.model(), preprocess=SMALL, batch=1).stream(paths))
+
+
 def test_paths_are_the_photos_they_name(tmp_path):
     given = photos(2)
     paths = [tmp_path / "a.png", str(tmp_path / "ü b.png")]
@@ -502,6 +542,11 @@ def test_paths_are_the_photos_they_name(tmp_path):
     explainer = Explainer(NET.model(), preprocess=SMALL)
     for a, b in zip(explainer.images(paths).maps, explainer.images(given).maps, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_one_photo_needs_no_list():
+    explainer, (photo,) = Explainer(NET.model(), preprocess=SMALL), photos(1)
+    np.testing.assert_array_equal(explainer.images(photo).maps[0], explainer.images([photo]).maps[0])
 
 
 def test_outside_of_a_crop_the_map_is_zero():
@@ -529,6 +574,7 @@ def test_photos_of_their_own_sizes():
     ("given", "said"),
     [
         ([], "Give a list of photos"),
+        (None, "Give a list of photos"),
         ("cat.png", "Cannot read photo 'cat.png'"),
         (["none.png"], "Cannot read photo 'none.png'"),
         ([np.zeros((6, 5), np.uint8)], "A photo is an array"),

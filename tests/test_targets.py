@@ -113,6 +113,67 @@ def test_arrays_in_files(tmp_path):
     assert (like.reference.tolist(), seed.weights.tolist(), mask.mask.shape) == ([1, 2, 3, 4], [1, 2, 3, 4], (3, 5))
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no array", "no .npy file of numbers"),
+        (b"PK\x03\x04 no archive", "no .npy file of numbers"),
+        (b"", "no .npy file of numbers"),
+        (np.array([{}], object), "no .npy file of numbers"),
+        (np.array(["a"]), "holds an array of <U1. Save one array of numbers"),
+        (np.zeros(4, complex), "holds an array of complex128"),
+        ({"a": np.zeros(4)}, "holds an archive, as .npz is"),
+    ],
+)
+def test_a_file_without_an_array_of_numbers_is_one_clear_line(tmp_path, content, said):
+    with open(tmp_path / "r.npy", "wb") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            np.savez(file, **content) if isinstance(content, dict) else np.save(file, content)
+    for text, kind in (("seed:", "classes"), ("like:", "embedding"), ("1@", "regions")):
+        with pytest.raises(InputError) as caught:
+            read_targets(f"{text}{tmp_path}/r.npy", NAMES[kind], None)
+        assert "r.npy'" in str(caught.value)
+        assert said in str(caught.value)
+
+
+def test_a_sum_of_nothing_and_weights_that_are_no_numbers_are_refused():
+    with pytest.raises(InputError, match="at least one"):
+        Sum(())
+    for weight in (float("inf"), float("nan"), 1e39):
+        with pytest.raises(InputError, match="finite number"):
+            Sum(((weight, Class(1)),))
+
+
+@pytest.mark.parametrize("goal", [Finer(1, count=0), Finer(1, alpha=float("inf"))])
+def test_finer_compares_with_at_least_one_class(goal):
+    with pytest.raises(InputError, match="at least one class"):
+        onnxcam.Explainer(Net().model(), target=goal)
+
+
+def test_a_name_of_many_classes_is_one_short_line():
+    with pytest.raises(InputError, match=r"7 classes are called 'a': 0, 1, 2, 3, 4, …\. Give the index of one\.$"):
+        read_targets("a", Score("s", "s", ("N", 7), "softmax"), "a" * 7)
+
+
+def test_classes_that_only_a_run_can_count():
+    head = """m = ReduceMax<keepdims = 0>(x) a = Abs(m) t = Expand(a, three) chosen = GreaterOrEqual(t, zero)
+      Hc = Compress<axis = 0>(H, chosen) bc = Compress<axis = 0>(b, chosen) f = Flatten(p)
+      y = Gemm<transB = 1>(f, Hc, bc)"""
+    net = Net()
+    proto = net.model(head, out="float[N, C] y", three=np.int64([3]), zero=np.array(0.0))
+    x = image(2)
+    for target, method in ((2, "eigencam"), ("p:2", "gradcam")):
+        assert onnxcam.Explainer(proto, method, target=target)(x).targets.tolist() == [2, 2]
+    for target, method in ((3, "eigencam"), ([0, 3], "eigencam"), ("top4", "eigencam"), (3, "scorecam")):
+        with pytest.raises(InputError, match="answered with 3 classes"):
+            onnxcam.Explainer(proto, method, target=target)(x)
+    for target in ("p:3", "odds:3", "finer:3"):
+        with pytest.raises(InputError, match="No class 3"):
+            onnxcam.Explainer(proto, target=target)(x)
+
+
 def test_a_target_for_each_sample_is_one_graph():
     found = read_targets(["cat@1,2,3,4", "dog@5,6,7,8"], NAMES["boxes"], LABELS)
     assert {k: v.tolist() for k, v in found.inputs.items()} == {
@@ -128,8 +189,9 @@ def test_a_target_for_each_sample_is_one_graph():
 @pytest.mark.parametrize(
     ("target", "kind", "said"),
     [
-        ("box:x", "boxes", "'x' is no target. There is: 281, tabby; top, top5;"),
-        ("bax:3", "boxes", "'bax:3' is no target"),
+        ("box:x", "boxes", "'x' is no number: boxes, steps and characters have numbers from 0 on"),
+        ("char:-1", "sequence", "'-1' is no number"),
+        ("bax:3", "boxes", "'bax:3' is no target. There is: 281, tabby; top, top5;"),
         ("cat@somewhere", "regions", "'@somewhere' is no target"),
         ("cat@1,2,3", "boxes", "'@1,2,3' is no target"),
         ("cat@30,20,10,40", "boxes", "The box [30.0, 20.0, 10.0, 40.0] is empty"),
@@ -142,6 +204,24 @@ def test_a_target_for_each_sample_is_one_graph():
         ("1@mask.png", "regions", "give an array in .npy here"),
         (1.5, "boxes", "A target is an index, a name"),
         (True, "boxes", "No class True"),
+        (" ", "boxes", "lacks a class"),
+        ("top5 - 1", "classes", "'top5' is no class: 'topK' stands alone"),
+        ("1e400*1", "classes", "not inf"),
+        ("3e38*1 - 1e39*2", "classes", "not -1e+39"),
+        ("1=-1e400", "classes", "finite numbers, and was given one that float32 cannot hold"),
+        (Probability(9), "classes", "No class 9. There is 0 to"),
+        (LogOdds(-2), "classes", "No class -2"),
+        ([Class(9)], "regions", "No class 9"),
+        (Sum(((1, Class(1)), (2, Finer(9)))), "classes", "No class 9"),
+        (Class(1.5), "classes", "a whole number, not 1.5"),
+        (Class("cat"), "classes", "a whole number, not 'cat'"),
+        (Towards(float("nan"), 1), "classes", "finite numbers"),
+        (Weighted(np.array(["a"])), "classes", "A target takes numbers: could not convert"),
+        (Weighted(np.full(4, np.inf)), "classes", "finite numbers"),
+        (Similarity(np.array([1, np.nan])), "embedding", "finite numbers"),
+        (Point(1, float("inf")), "regions", "finite numbers"),
+        ("1@1e400,2", "regions", "finite numbers"),
+        ("1@1,2,1e400,1e401", "boxes", "finite numbers"),
     ],
 )
 def test_what_is_no_target_is_one_clear_line(target, kind, said):

@@ -1,16 +1,15 @@
 """The command line: a command parses, calls one public verb and prints. It is imported when it is named."""
 
-import errno
 import importlib
+from typing import Any
 
 import click
 
 from onnxcam import __version__
-from onnxcam.cli.shell import failure, say_anything
-from onnxcam.errors import InputError, OnnxcamError
+from onnxcam.cli.shell import say_anything, told
+from onnxcam.errors import unknown
 
 COMMANDS = ("explain", "inspect", "convert", "check", "strip", "methods", "doctor")
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class Commands(click.Group):
@@ -27,20 +26,24 @@ class Commands(click.Group):
         command = getattr(importlib.import_module(f"onnxcam.cli.{cmd_name}"), cmd_name)
         return command if isinstance(command, click.Command) else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named first, or say which is closest."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(str(unknown("command", args[0], COMMANDS)))
+        return super().resolve_command(ctx, args)
+
+    def make_context(self, info_name: str | None, *args: Any, **extra: Any) -> click.Context:
+        """Read the options that stand before the command."""
+        with told(lambda: info_name or "onnxcam"):
+            return super().make_context(info_name, *args, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command: 1 where it failed, 2 where it was misused."""
+        """Run the command."""
         say_anything()
-        try:
+        with told(lambda: " ".join(filter(None, [ctx.command_path, ctx.invoked_subcommand]))):
             return super().invoke(ctx)
-        except OnnxcamError as error:
-            raise failure(error, 2 if isinstance(error, InputError) else 1) from error
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader left, as `head` does: click ends without a word
-                raise
-            raise failure(error, 1) from error
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,7 +10,7 @@ import click
 from onnxcam.cli import shell
 
 if TYPE_CHECKING:
-    from onnxcam import Explainer, Explanation
+    from onnxcam import Explainer
 
 
 @click.command()
@@ -67,29 +67,32 @@ def explain(
             options=shell.options(options),
             progress=report,
         )
-        explanation = explainer.images(list(photos))
-        files = [str(file) for file in explanation.save(output)]
-    record = _record(model, photos, explainer, explanation, files)
+        record = _record(model, photos, explainer, output)
     described = explainer.preprocess.describe() if explainer.preprocess else "none"
     shell.print_json(record) if as_json else _print(record, described)
 
 
-def _record(
-    model: str, photos: tuple[str, ...], explainer: Explainer, explanation: Explanation, files: list[str]
-) -> dict[str, object]:
-    rows: dict[int, list[dict[str, object]]] = {sample: [] for sample in range(len(photos))}
-    for row, sample in enumerate(explanation.samples):
-        rows[int(sample)].append({k: v for k, v in explanation.record(row).items() if k != "peak"})
+def _record(model: str, photos: tuple[str, ...], explainer: Explainer, output: str) -> dict[str, object]:
+    """Explain and save a batch at a time, and keep only what is printed."""
+    explained: list[dict[str, Any]] = [{"photo": photo, "rows": []} for photo in photos]
+    warnings, files = [], []
+    for explanation in explainer.stream(photos):
+        for row, sample in enumerate(explanation.samples):
+            kept = {k: v for k, v in explanation.record(row).items() if k != "peak"}
+            explained[sample]["rows"].append(kept)
+        warnings += explanation.warnings
+        files += [str(file) for file in explanation.save(output)]
+        del explanation  # before the next batch is made
     return {
         "model": model,
-        "photos": [{"photo": photo, "rows": rows[sample]} for sample, photo in enumerate(photos)],
+        "photos": explained,
         "method": explainer.method.name,
         "layers": list(explainer.layers),
         "score": explainer.score,
         "preprocess": explainer.preprocess and json.loads(explainer.preprocess.to_json()),
         "provider": explainer.provider,
         "assumptions": list(explainer.assumptions),
-        "warnings": list(explanation.warnings),
+        "warnings": warnings,
         "files": files,
     }
 

@@ -1,26 +1,66 @@
 """What all commands share: errors, options that repeat, progress, and the two ways to print."""
 
+import errno
 import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
+from typing import IO, Any
 
 import click
 
-from onnxcam.errors import InputError
+from onnxcam.errors import InputError, ModelError, OnnxcamError
 
 Report = Callable[[str, int, int], None]  # what is done, how far, of how much
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
 
-def failure(error: Exception, exit_code: int) -> click.ClickException:
-    """Make an error one line on stderr with an exit code."""
-    exception = click.ClickException(" ".join(str(error).split()))
-    exception.exit_code = exit_code  # type: ignore[misc]  # click documents it for classes only
-    return exception
+class Failure(click.ClickException):
+    """One line on stderr, and an exit code."""
+
+    def __init__(self, message: str, exit_code: int, start: str = "Error") -> None:
+        """`start` is what stands before the colon."""
+        super().__init__(" ".join(message.split()))
+        self.exit_code = exit_code  # type: ignore[misc]  # click documents it for classes only
+        self.start = start
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line."""
+        click.echo(f"{self.start}: {self.message}", file=file, err=True)
+
+
+@contextmanager
+def told(command: Callable[[], str]) -> Iterator[None]:
+    """Make every error a line and an exit code: 2 where what was given is wrong, 1 where it failed nevertheless.
+
+    `command` is what was called, for what click finds wrong with its options.
+    """
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        message = error.format_message()
+        raise Failure(f"{message}{'' if message[-1] in '.?' else '.'} See --help.", 2, command()) from error
+    except (InputError, ModelError) as error:
+        raise Failure(str(error), 2) from error
+    except OnnxcamError as error:
+        raise Failure(str(error), 1) from error
+    except MemoryError as error:
+        raise Failure("There is not enough memory for this model, or for photos of this size.", 1) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader left, as `head` does: click ends without a word
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        raise Failure(f"{where}{error.strerror or error}.", 1) from error
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 def say_anything() -> None:

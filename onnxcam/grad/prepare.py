@@ -30,6 +30,16 @@ def prepare(forward: Forward, tape: Tape, keep: Sequence[str] = (), of: str | No
     _fuse_gates(forward, {*keep, *forward.outputs, *([of] if of else [])})
 
 
+def hold(forward: Forward, tape: Tape, inputs: Mapping[str, int]) -> None:
+    """Take that input of these operators for a constant, whatever it is made of: the walk reads a copy of it."""
+    for i, node in enumerate(forward.nodes):
+        index = None if node.domain else inputs.get(node.op)
+        if index is not None:
+            copied = op.Identity(tape.value(node.inputs[index]))
+            forward.add(copied.name, copied.type)
+            forward.nodes[i] = replace(node, inputs=(*node.inputs[:index], copied.name, *node.inputs[index + 1 :]))
+
+
 # ----- padding -----
 def _explicit_pads(node: Node, forward: Forward, tape: Tape) -> list[Node]:
     """auto_pad as pads: VALID and SAME are numbers where the size is known or the stride is 1."""

@@ -26,6 +26,10 @@ def whole_graph_types(
     light.graph.output.extend(helper.make_empty_tensor_value_info(o.name) for o in source.output)
     known = set(initializers)
     light.graph.input.extend(i for i in source.input if i.name not in known)
+    for value in light.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.dim_value < 0:  # Paddle's word for an open size
+                dim.dim_param = f"{value.name}:{axis}"
     for tensor in source.initializer:
         if int(np.prod(tensor.dims)) <= SMALL and tensor.data_location != TensorProto.EXTERNAL:
             light.graph.initializer.append(tensor)

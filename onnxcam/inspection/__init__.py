@@ -13,7 +13,7 @@ import onnxcam.grad.rules  # noqa: F401 - fills the registry, which tells what i
 from onnxcam import metadata
 from onnxcam.errors import ModelError, unknown
 from onnxcam.grad.forward import Forward, Node
-from onnxcam.grad.prepare import prepare
+from onnxcam.grad.prepare import hold, prepare
 from onnxcam.grad.quantized import dequantized
 from onnxcam.grad.reverse import missing
 from onnxcam.grad.tensor import Tape
@@ -25,6 +25,7 @@ from onnxcam.inspection.layers import find_layers, image_sources
 from onnxcam.inspection.parts import Boxes, Input, Layer, Score
 from onnxcam.inspection.preparation import photographs, prepared
 from onnxcam.inspection.scores import find_scores, named_score
+from onnxcam.inspection.walk import HELD
 from onnxcam.model import ModelLike, Source, read
 from onnxcam.original import facts, without
 from onnxcam.preprocessing import Preprocess, find_names
@@ -109,7 +110,8 @@ def look(source: Source, forward: Forward, score: str = "auto", told: Mapping[st
     traces = follow(forward, inputs)
     said = {p.key: p.value for p in source.proto.metadata_props} | dict(told or {})
     labels = metadata.labels(said)
-    scores = find_scores(forward, channel_axes(traces), None if labels is None else len(labels), said)
+    names = None if labels is None else len(labels)
+    scores = find_scores(forward, channel_axes(traces), names, said, bare=any(i.bare for i in inputs))
     if score != "auto":
         scores = (named_score(forward, score, scores),)
     layers: tuple[Layer, ...] = ()
@@ -137,4 +139,5 @@ def _missing(forward: Forward, score: str, layer: str) -> list[Node]:
     tape = Tape(prepared)
     score, layer = (dequantized(name, prepared, tape) for name in (score, layer))
     prepare(prepared, tape, keep=[layer], of=score)
+    hold(prepared, tape, HELD)
     return missing(prepared, score, [layer])

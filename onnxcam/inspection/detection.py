@@ -6,14 +6,14 @@ columns of one output (YOLO). What cannot be told is left open rather than guess
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Shape
 from onnxcam.inspection.parts import Boxes, Layer, Layout, Score
-from onnxcam.inspection.walk import ancestors, plain
+from onnxcam.inspection.walk import REGIONS, ancestors, in_regions, ints, plain
 
 _ENDINGS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 _CARRIES = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
@@ -191,24 +191,50 @@ _TOWER = frozenset({
 def _levels(forward: Forward, score: str) -> list[str]:
     """What the convolutions that make the score read, or what regions for it are cut from.
 
-    Behind their towers: where other branches begin as well.
+    Behind their towers: where other branches begin as well. What is made of another one by a tower is none.
     """
-    producers, readers = forward.producers(), forward.consumers()
+    producers, readers, cut = forward.producers(), forward.consumers(), in_regions(forward)
     waiting, seen, found = [score], {score}, dict[str, None]()
     while waiting:
         node = producers.get(waiting.pop())
         if node is None:
             continue
-        if plain(node) == "Conv" or node.op == "RoiAlign":
-            found |= dict.fromkeys(
-                node.inputs[:1] if node.op == "RoiAlign" else _behind(forward, producers, readers, node)
-            )
+        if plain(node) in REGIONS:
+            found |= dict.fromkeys(node.inputs[:1])
+            continue
+        if plain(node) == "Conv" and node.inputs[0] not in cut:
+            found |= dict.fromkeys(_behind(forward, producers, readers, node))
             continue
         for name in node.inputs:
             if name not in seen and _is_float(forward, name):
                 seen.add(name)
                 waiting.append(name)
-    return list(found)
+    return [x for x in found if not any(y in found for y in _below(forward, producers, x))]
+
+
+def _below(forward: Forward, producers: Mapping[str, Node], name: str) -> Iterator[str]:
+    """The maps below one in its tower, as far as convolutions keep the size."""
+    node = producers.get(name)
+    while node is not None and (node.op in _TOWER or _keeps_size(forward, node)):
+        inside = node.op in _TOWER
+        node = _maker(forward, producers, node) if inside else producers.get(name := node.inputs[0])
+        if not inside:
+            yield name
+
+
+def _keeps_size(forward: Forward, node: Node) -> bool:
+    """Whether a node is a convolution of steps of one place, with as many places after it as before."""
+    shapes = [_shape(forward, n)[2:] for n in (node.inputs[0], node.outputs[0])]
+    if plain(node) != "Conv" or any(s != 1 for s in ints(node.attributes.get("strides"))):
+        return False
+    if all(isinstance(d, int) for shape in shapes for d in shape):
+        return shapes[0] == shapes[1]
+    kernel = _shape(forward, node.inputs[1])[2:]
+    dilations = ints(node.attributes.get("dilations")) or [1] * len(kernel)
+    pads = ints(node.attributes.get("pads")) or [0] * 2 * len(kernel)
+    around = [a + b for a, b in zip(pads, pads[len(kernel) :], strict=False)]
+    same = "SAME" in str(node.attributes.get("auto_pad", ""))
+    return same or around == [(int(k) - 1) * d for k, d in zip(kernel, dilations, strict=True)]
 
 
 def _behind(

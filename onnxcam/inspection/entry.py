@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.inspection.parts import Input
-from onnxcam.inspection.walk import ints
+from onnxcam.inspection.walk import ints, kept_axes
 from onnxcam.preprocessing import Entry
 
 _MOVES = frozenset({"Cast", "Clip", "DequantizeLinear", "Dropout", "Identity", "Pad"})
+_REGROUPS = frozenset({"Gather", "Reshape", "Squeeze", "Unsqueeze"})
 _ASKS = frozenset({"Shape", "Size"})  # of an input that is only asked for its size
 _LIMIT = 64  # elements of a constant that is worth reading
 
@@ -52,6 +53,8 @@ class _Walk:
         step = _STEPS.get(node.op)
         if node.op == "Split":
             return self.split(node, readers)
+        if node.op in _REGROUPS and self.regroup(node):
+            return True
         if node.op in _MOVES or (step is not None and step(self, node)):
             self.name = node.outputs[0]
             return True
@@ -95,6 +98,14 @@ class _Walk:
         if len(perm) != self.rank:
             return False
         self.axis = perm.index(self.axis)
+        return True
+
+    def regroup(self, node: Node) -> bool:
+        """Axes that are added, or taken away: the samples of an image that came alone."""
+        kept = kept_axes(self.forward, node) if node.inputs[0] == self.name else None
+        if kept is None or self.axis not in kept:
+            return False
+        self.name, self.axis, self.rank = node.outputs[0], kept.index(self.axis), len(kept)
         return True
 
     def resize(self, node: Node) -> bool:

@@ -6,7 +6,7 @@ residual connection) goes on.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -80,6 +80,7 @@ def follow(forward: Forward, inputs: Iterable[Input]) -> dict[str, Trace]:
     traces: dict[str, Trace] = {}
     moving = set(forward.inputs)
     pictures = [i for i in inputs if i.layout]
+    alone = any(i.batched.shape[0] == 1 for i in pictures)
     for given in pictures:
         traces[given.name] = Trace(_picture(given), ((),) * len(given.shape))
     for node in forward.nodes:
@@ -99,8 +100,17 @@ def follow(forward: Forward, inputs: Iterable[Input]) -> dict[str, Trace]:
                 guess = guessed(node, shape, pictures[0])
                 found = None if guess is None else Trace(guess, ((),) * len(guess))
             if found is not None and len(found.roles) == len(found.links) == len(shape):
-                traces[output] = found
+                traces[output] = _without_samples(found) if alone else found
     return traces
+
+
+def _without_samples(trace: Trace) -> Trace:
+    """Samples of a batch of one are no part of any axis: which axis of one has them, nothing tells.
+
+    Nor is one channel where samples stand first, as of groups that are normalised and put back.
+    """
+    roles = [tuple(p for p in axis if p != Batch(1) and (i or p != Channel(1))) for i, axis in enumerate(trace.roles)]
+    return replace(trace, roles=tuple(roles))
 
 
 def _shape(forward: Forward, name: str, roles: Roles | None) -> Shape | None:

@@ -20,10 +20,11 @@ class Form:
     fold: Fold | None = None
 
 
-def form(roles: Roles, shape: Shape, rank: int) -> Form | None:
+def form(roles: Roles, shape: Shape, rank: int, alone: bool = False) -> Form | None:
     """The form of a tensor as a feature map of a picture with `rank` axes of space; None where it is none.
 
-    A feature map has samples, one axis of channels, and every place once.
+    A feature map has samples, one axis of channels, and every place once. Of one that is `alone` in its batch the axis
+    may be lost where axes are regrouped, or never have been.
     """
     axes = [filled(axis, size) for axis, size in zip(roles, shape, strict=True)]
     channels = [i for i, axis in enumerate(axes) if any(isinstance(p, Channel) for p in axis)]
@@ -34,7 +35,7 @@ def form(roles: Roles, shape: Shape, rank: int) -> Form | None:
     if not rows or not _whole(rows, places(axes[channel])):
         return None
     plain = _plain(axes, shape, channel) if len(axes) == 2 + rank else None
-    return plain if plain is not None else _folded(axes, shape, channel, rank)
+    return plain if plain is not None else _folded(axes, shape, channel, rank, alone)
 
 
 def _whole(rows: Sequence[Place], within: Sequence[Place]) -> bool:
@@ -60,7 +61,7 @@ def _plain(axes: Sequence[Axis], shape: Shape, channel: int) -> Form | None:
     return Form(channel, tuple(shape[i] for i in space)) if order == sorted(set(order)) else None
 
 
-def _folded(axes: Sequence[Axis], shape: Shape, channel: int, rank: int) -> Form | None:
+def _folded(axes: Sequence[Axis], shape: Shape, channel: int, rank: int, alone: bool) -> Form | None:
     """Places in windows, in a row, or with other tokens around them."""
     rows = [(i, p) for i, axis in enumerate(axes) for p in axis if isinstance(p, Tokens)]
     if len(rows) > 1 or any(len(axes[i]) > 1 for i, _ in rows):
@@ -70,6 +71,8 @@ def _folded(axes: Sequence[Axis], shape: Shape, channel: int, rank: int) -> Form
     for i, axis in enumerate(axes):
         own = (Channel(shape[i]),) if i == channel else row.places if row is not None and i == at else axis
         pieces += [(i, p) for p in own]
+    if alone and all(isinstance(p.size, int) and not isinstance(p, Batch) for _, p in pieces):
+        pieces.insert(0, (-1, Batch(1)))
     samples = [n for n, (_, p) in enumerate(pieces) if isinstance(p, Batch)]
     if len(samples) != 1:
         return None

@@ -19,7 +19,7 @@ _BEFORE = (0, 1, 2, 5)  # tokens before the grid: class, distillation, four regi
 
 def guessed(node: Node, shape: Shape, picture: Input) -> Roles | None:
     """Roles for what a node makes of unknown ones, where it looks like (samples, tokens, features); else None."""
-    if node.op not in _MAKES or len(shape) != 3 or len(picture.size) != 2 or shape[0] != picture.shape[0]:
+    if node.op not in _MAKES or len(shape) != 3 or len(picture.size) != 2 or shape[0] != picture.batched.shape[0]:
         return None
     count, features = shape[1:]
     if not isinstance(count, int) or not isinstance(features, int) or count < 4 or features < 2:

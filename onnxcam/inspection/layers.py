@@ -16,7 +16,7 @@ from onnxcam.inspection.guesses import GUESS
 from onnxcam.inspection.parts import Input, Layer
 from onnxcam.inspection.reach import Live, Ways, counts, reach
 from onnxcam.inspection.roles import Batch, Tokens, places
-from onnxcam.inspection.walk import descendants, plain
+from onnxcam.inspection.walk import descendants, in_regions, plain
 
 _MOVES = frozenset({
     "AveragePool", "Cast", "DequantizeLinear", "Dropout", "DynamicQuantizeLinear", "Expand", "Flatten", "Gather",
@@ -105,18 +105,19 @@ def find_layers(
     """
     live = reach(forward, traces, score)
     graph = _Graph(forward, traces, score)
-    said = _said(forward, traces, score)
+    apart = _said(forward, traces, score) | in_regions(forward)
     names = Counter(node.name for node in forward.nodes)
     pictures = [i for i in inputs if i.layout]
     rank = max((len(i.size) for i in pictures), default=2)
+    alone = any(i.batched.shape[0] == 1 for i in pictures)
     found: dict[str, Layer] = {}
     for node in reversed(forward.nodes):
         name = node.outputs[0]
         tensor = graph.stands.get(name, name)
-        if name not in traces or name not in live or score in (name, tensor) or name in said:
+        if name not in traces or name not in live or score in (name, tensor) or name in apart:
             continue
         shape = forward.type(name).shape or ()
-        seen = form(traces[name].roles, shape, rank)
+        seen = form(traces[name].roles, shape, rank, alone)
         if seen is None or not any(d != 1 for d in seen.grid) or (graph.passes_over if finished else graph.moves)(node):
             continue
         own = node.name if node.name and names[node.name] == 1 else name
@@ -127,7 +128,7 @@ def find_layers(
         found[name] = Layer(own, tensor, node.op, shape, seen.channel_axis, tokens, prefix, seen.fold, note=note)
     if not found and finished:
         return find_layers(forward, traces, inputs, score, finished=False)
-    return _ranked(graph, live, [i.name for i in pictures], score, found)
+    return _ranked(graph, live, pictures, score, found)
 
 
 def _said(forward: Forward, traces: Mapping[str, Trace], score: str) -> set[str]:
@@ -153,12 +154,12 @@ def _channels(forward: Forward, axes: Mapping[str, int], name: str) -> int | str
 
 
 def _ranked(
-    graph: _Graph, live: Live, sources: Sequence[str], score: str, found: Mapping[str, Layer]
+    graph: _Graph, live: Live, pictures: Sequence[Input], score: str, found: Mapping[str, Layer]
 ) -> tuple[Layer, ...]:
     """The best first, then from the last to the first; those whose places do not count at the end."""
     heard = [name for name in found if counts(graph.traces, live, name)]
-    heard.sort(key=lambda name: not _by_sample(graph, name, sources))  # what may hold heads or frames comes later
-    ways = Ways(graph.forward, graph.traces, live, sources, score)
+    heard.sort(key=lambda name: not _by_sample(graph, name, pictures))  # what may hold heads or frames comes later
+    ways = Ways(graph.forward, graph.traces, live, [i.name for i in pictures], score)
     shares = {name: ways.share(name, score) for name in heard}
     order = list(heard)
     why = "the last feature map " + ("before the score" if len(heard) == len(found) else "whose places reach the score")
@@ -178,10 +179,11 @@ def _ranked(
     return (*ranked, *(replace(x, why=deaf, heard=False) for n, x in found.items() if n not in shares))
 
 
-def _by_sample(graph: _Graph, name: str, sources: Sequence[str]) -> bool:
+def _by_sample(graph: _Graph, name: str, pictures: Sequence[Input]) -> bool:
     """Whether a tensor has the samples of the pictures, as far as one can tell."""
     sizes = {p.size for axis in graph.traces[name].roles for p in axis if isinstance(p, Batch)}
-    return bool(sizes & {(graph.forward.type(i).shape or ("",))[0] for i in sources})
+    wanted = {i.batched.shape[0] for i in pictures}
+    return bool(sizes & wanted) or (not sizes and 1 in wanted)  # a batch of one is lost where axes are regrouped
 
 
 def _why(layer: Layer, position: str, share: Fraction) -> str:

@@ -115,8 +115,8 @@ def _concat(call: Call) -> Trace | None:
     operands = [k for k, s in enumerate(call.shapes) if s is not None and len(s) == rank]
     axis = call.attribute("axis", 0) % rank
     over = laid(call, [k for k in operands if call.roles[k] is not None])
-    if over is None:
-        return None
+    if over is None or len(call.node.inputs) == 1:
+        return over  # a list of one picture, stacked
     parts = [(call.axis(k, axis), (call.shapes[k] or ())[axis]) for k in operands]
     row, kept = joined(parts, call.shape[axis], str(call.node))
     if any(call.moving[k] and call.roles[k] is None for k in operands):

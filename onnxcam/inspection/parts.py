@@ -1,11 +1,12 @@
 """What an inspection finds: feature maps, scores and inputs, as values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from onnxcam.grad.infer import Shape
 
 LAYOUTS = {(3, 1): "NCL", (3, 2): "NLC", (4, 1): "NCHW", (4, 3): "NHWC", (5, 1): "NCDHW", (5, 4): "NDHWC"}
+BARE = {(rank - 1, channel - 1): layout[1:] for (rank, channel), layout in LAYOUTS.items()}  # without samples
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Layer:
         """Order of the axes, such as NCHW or NHWC; "tokens" for a sequence, "windows" for several."""
         if self.fold is not None and self.fold.layout:
             return self.fold.layout
-        return LAYOUTS.get((len(self.shape), self.channel_axis), f"channels at axis {self.channel_axis}")
+        known = BARE if self.fold is not None and len(self.fold.split) > len(self.shape) else LAYOUTS
+        return known.get((len(self.shape), self.channel_axis), f"channels at axis {self.channel_axis}")
 
     @property
     def grid(self) -> Shape:
@@ -113,7 +115,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Input:
-    """An input of the model; `layout` only for one that looks like an image."""
+    """An input of the model; `layout` only for one that looks like an image, without N where it takes one at a time."""
 
     name: str
     shape: Shape
@@ -134,7 +136,22 @@ class Input:
         return size if isinstance(size, int) else None
 
     @property
+    def space(self) -> tuple[int, ...]:
+        """The axes that are neither samples nor colours."""
+        letters = self.layout or "N"
+        return tuple(i for i in range(len(self.shape)) if letters[i : i + 1] not in ("N", "C"))
+
+    @property
     def size(self) -> Shape:
         """Height and width (or what space the layout has)."""
-        channel = self.layout.index("C") if self.layout else -1
-        return tuple(d for i, d in enumerate(self.shape) if i not in (0, channel))
+        return tuple(self.shape[i] for i in self.space)
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is an image without an axis for samples, such as C×H×W."""
+        return self.layout is not None and "N" not in self.layout
+
+    @property
+    def batched(self) -> "Input":
+        """The same with samples first: a bare image as a batch of one."""
+        return replace(self, shape=(1, *self.shape), layout=f"N{self.layout}") if self.bare else self

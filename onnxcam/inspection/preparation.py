@@ -11,6 +11,7 @@ from onnxcam.preprocessing import CHOICES, Found, Slot, find
 
 def slot(picture: Input, score: Score | None = None) -> Slot:
     """What preprocessing has to know of an image input, and of what the model says of it."""
+    picture = picture.batched
     height, width = picture.size
     size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
     dense = score is not None and score.kind in ("boxes", "regions", "sequence")
@@ -25,7 +26,7 @@ def photographs(inputs: Sequence[Input], seen: Container[str] = ()) -> Input | N
 
 def _takes_photos(given: Input) -> bool:
     return (
-        given.layout in ("NCHW", "NHWC")
+        given.batched.layout in ("NCHW", "NHWC")
         and given.channels in (None, 1, 3)
         and any(d != 1 for d in given.size)
         and given.dtype in CHOICES["dtype"]

@@ -11,6 +11,7 @@ from fractions import Fraction
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.inspection.follow import SIZES, Trace
 from onnxcam.inspection.roles import places
+from onnxcam.inspection.walk import HELD
 
 Live = dict[str, set[int]]  # the axes of places that count, for every tensor that counts at all
 
@@ -22,7 +23,7 @@ def reach(forward: Forward, traces: Mapping[str, Trace], score: str) -> Live:
         for output in node.outputs:
             if output in live and node.op not in SIZES:
                 for k, name in enumerate(node.inputs):
-                    if name:
+                    if name and k != HELD.get(node.op):
                         live.setdefault(name, set()).update(_followed(traces, live, node, output, k))
     return live
 

@@ -25,16 +25,18 @@ def find_scores(
     channels: Mapping[str, int] | None = None,
     names: int | None = None,
     metadata: Mapping[str, str] | None = None,
+    *,
+    bare: bool = False,
 ) -> tuple[Score, ...]:
     """What each output says before its last Softmax or Sigmoid, the best to explain first.
 
     That is the one with the boxes of a detector, then those with one row of classes a sample; a few plain numbers, such
     as the corners of a face, come after what a Softmax or Sigmoid reads. `channels` are the channel axes of feature
-    maps, `names` is how many classes the file names.
+    maps, `names` is how many classes the file names, `bare` a model of one picture without an axis for samples.
     """
     boxes = find_boxes(forward, names, metadata or {})
     producers = forward.producers()
-    found = [s for output in forward.outputs if (s := _score(forward, producers, output))]
+    found = [s for output in forward.outputs if (s := _score(forward, producers, output, bare))]
     if not found and boxes is None:
         raise ModelError("No output of the model is a float tensor that could be explained.")
     found = [_understood(forward, producers, s, channels or {}) for s in found]
@@ -46,11 +48,13 @@ def _few(score: Score) -> bool:
     return score.classes is not None and score.classes <= _COORDINATES
 
 
-def _score(forward: Forward, producers: Mapping[str, Node], output: str) -> Score | None:
+def _score(forward: Forward, producers: Mapping[str, Node], output: str, bare: bool) -> Score | None:
     name, activation = output, None
     walk = output
     stands = shown(forward)
-    while (node := producers.get(walk)) and plain(node) in _CARRIES | _ENDINGS.keys():
+    while (node := producers.get(walk)) and (
+        plain(node) in _CARRIES | _ENDINGS.keys() or (bare and _drops_samples(forward, node))
+    ):
         walk = node.inputs[0]
         if plain(node) in _ENDINGS:
             name, activation = stands.get(walk, walk), _ENDINGS[plain(node)]
@@ -59,7 +63,19 @@ def _score(forward: Forward, producers: Mapping[str, Node], output: str) -> Scor
             name = walk
     if not forward.has_type(name) or not (forward.type(name).is_float or name in stands):
         return None
+    last = producers.get(name)
+    if bare and last is not None and _drops_samples(forward, last):
+        name = last.inputs[0]
     return Score(name, output, forward.type(name).shape or (), activation)
+
+
+def _drops_samples(forward: Forward, node: Node) -> bool:
+    """Whether a node takes the one sample of a batch out of it."""
+    if node.op not in ("Gather", "Reshape", "Squeeze"):
+        return False
+    names = node.inputs[0], node.outputs[0]
+    before, after = (forward.type(name).shape if forward.has_type(name) else None for name in names)
+    return after is not None and before == (1, *after)
 
 
 def _understood(forward: Forward, producers: Mapping[str, Node], score: Score, channels: Mapping[str, int]) -> Score:
@@ -99,14 +115,14 @@ def _is_embedding(producers: Mapping[str, Node], score: Score) -> bool:
 
 
 def named_score(forward: Forward, name: str, found: tuple[Score, ...] = ()) -> Score:
-    """The score of that tensor name. Raises InputError with the closest names, or where it holds integers.
+    """The score of that tensor name. Raises InputError where no operator makes it, or where it holds integers.
 
     One of `found`, by its tensor or its output, is understood as it was there.
     """
-    if not forward.has_type(name):
-        raise unknown(
-            "score tensor", name, [s.tensor for s in find_scores(forward)] + forward.outputs + forward.names()
-        )
+    made = [o for node in forward.nodes for o in node.outputs if o and forward.has_type(o)]
+    if name not in made:
+        named = [s.tensor for s in find_scores(forward)] + forward.outputs
+        raise unknown("score tensor", name, [*named, *(o for o in made[::-1] if forward.type(o).is_float)])
     if not (forward.type(name).is_float or name in shown(forward)):
         raise InputError(f"Tensor '{name}' holds integers and cannot be the score: it has no gradient.")
     for score in found:

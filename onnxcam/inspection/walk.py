@@ -10,6 +10,9 @@ CHANNEL_SECOND = frozenset({
     "Upsample",
 })  # fmt: skip
 
+REGIONS = frozenset({"MaxRoiPool", "RoiAlign"})
+HELD = {"RoiAlign": 1}  # the corners of its regions: constants, as in every framework that trains with them
+
 
 def plain(node: Node) -> str:
     """The operator that a quantised or fused one is for."""
@@ -26,6 +29,41 @@ def rank(forward: Forward, name: str) -> int | None:
     """Number of dimensions of a tensor, where it is known."""
     shape = forward.type(name).shape if forward.has_type(name) else None
     return None if shape is None else len(shape)
+
+
+def in_regions(forward: Forward) -> set[str]:
+    """Tensors that are made from regions cut out of feature maps: their places are those of a region."""
+    cut = [o for node in forward.nodes if plain(node) in REGIONS for o in node.outputs]
+    return descendants(forward, cut)
+
+
+def kept_axes(forward: Forward, node: Node) -> list[int | None] | None:
+    """The axis of its input that each axis of the output is, None for one of length 1 that is added.
+
+    Of a node that adds axes, takes some away, or takes one element of an axis; None for any other.
+    """
+    before, after = (rank(forward, name) for name in (node.inputs[0], node.outputs[0]))
+    if before is None or after is None:
+        return None
+    if node.op == "Unsqueeze":
+        added = {a % after for a in _axes(forward, node)}
+        rest = iter(range(before))
+        return [None if a in added else next(rest, None) for a in range(after)] if added else None
+    gone: set[int] = set()
+    if node.op == "Squeeze":
+        gone = {a % before for a in _axes(forward, node)}
+    elif node.op == "Gather" and rank(forward, node.inputs[1]) == 0:
+        gone = {int(str(node.attributes.get("axis", 0))) % before}
+    elif node.op == "Reshape":
+        shapes = [forward.type(name).shape or () for name in (node.inputs[0], node.outputs[0])]
+        return [None, *range(before)] if shapes[1] == (1, *shapes[0]) else None
+    return [a for a in range(before) if a not in gone] if gone else None
+
+
+def _axes(forward: Forward, node: Node) -> list[int]:
+    """The axes of a Squeeze or Unsqueeze; none where only a run tells."""
+    given = forward.constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    return ints(node.attributes.get("axes")) if given is None else [int(a) for a in given.reshape(-1)]
 
 
 def ancestors(forward: Forward, score: str) -> set[str]:

@@ -19,12 +19,15 @@ def from_file(path: PathLike, slot: Slot | None = None) -> tuple[Preprocess, tup
     Raises InputError where the file cannot be read, has unknown fields, or is YAML and PyYAML is not installed.
     """
     content, source, slot = load(path), f"file '{path}'", slot or Slot()
-    if isinstance(content, Mapping):
-        if huggingface.recognises(content):
-            return huggingface.read(content, slot, source)
-        if timm.recognises(content):
-            return timm.read(content, slot, source)
-    return Preprocess.from_fields(content, source, slot), ()
+    try:
+        if isinstance(content, Mapping):
+            if huggingface.recognises(content):
+                return huggingface.read(content, slot, source)
+            if timm.recognises(content):
+                return timm.read(content, slot, source)
+        return Preprocess.from_fields(content, source, slot), ()
+    except InputError as error:
+        raise InputError(f"'{path}': {error}") from error
 
 
 def load(path: PathLike) -> object:
@@ -47,7 +50,7 @@ def _yaml(text: str, path: PathLike) -> object:
     try:
         import yaml  # type: ignore[import-untyped, unused-ignore]  # an extra: absent, or present without types
     except ImportError as error:
-        raise InputError(f"'{path}' is YAML, and PyYAML is not installed: pip install \"onnxcam[yaml]\".") from error
+        raise InputError(f"'{path}' is YAML, and PyYAML is not installed. Run: pip install PyYAML") from error
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:

@@ -43,11 +43,13 @@ class Entry:
         """The preset of what goes in where the graph normalises by itself: "raw" for 0..255, "unit" for 0..1.
 
         What comes out of a normalisation is a few units wide, whichever it is: 1 for 0..1, 2 for −1..1, 4.4 for
-        ImageNet's deviations.
+        ImageNet's deviations. Bytes are as wide as they come, or made of 0..1 (torchvision's SSD).
         """
         pairs = [(abs(s), o) for s, o in zip(self.scale, self.offset, strict=True)]
         if all(0.5 <= 255 * s <= 12 for s, _ in pairs) or all(0.9 < s < 1.1 and -160 < o < -80 for s, o in pairs):
             return "raw"
+        if all(250 <= s <= 260 and -160 < o < -80 for s, o in pairs):
+            return "unit"
         moved = any(abs(s - 1) > 0.05 or abs(o) > 0.05 for s, o in pairs)
         return "unit" if moved and all(0.5 <= s <= 12 and abs(o) < 8 for s, o in pairs) else None
 

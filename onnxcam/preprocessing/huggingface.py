@@ -7,7 +7,7 @@ classify or detect is in the tables here. https://huggingface.co/docs/transforme
 from collections.abc import Mapping
 
 from onnxcam.errors import InputError
-from onnxcam.preprocessing.spec import Preprocess, Slot
+from onnxcam.preprocessing.spec import LONGEST, Preprocess, Slot, is_side
 
 CODES = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # PIL.Image.Resampling
 KEYS = frozenset({
@@ -49,7 +49,7 @@ def read(config: Mapping[str, object], slot: Slot, source: str) -> tuple[Preproc
     config = inner(config)
     kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "").lower()
     if not {"size", "image_mean", "crop_size", "do_resize"} & set(config):
-        raise InputError(f"{source} is no image processor's configuration: it has neither 'size' nor 'image_mean'.")
+        raise InputError("It is no image processor's configuration: it has neither 'size' nor 'image_mean'.")
     fields, notes = _geometry(config, kind, slot)
     mean, std = _values(config, kind)
     color = "RGB"
@@ -172,10 +172,11 @@ def _sides(value: object, kind: str, key: str, square: bool = False) -> dict[str
         found = {"shortest_edge": value}
     else:
         found = {"height": value, "width": value}
-    sides = {str(k): v for k, v in found.items() if isinstance(v, int) and not isinstance(v, bool) and v > 0}
+    sides = {str(k): v for k, v in found.items() if is_side(v)}
     complete = {"height", "width"} <= set(sides) or {"shortest_edge", "longest_edge"} & set(sides)
     if len(sides) != len(found) or not complete or not set(sides) <= set(known):
-        raise InputError(f"'{key}' is {value!r}; it must be a number, or an object with {', '.join(known)}.")
+        wanted = f"a whole number from 1 to {LONGEST}, or an object of such with {', '.join(known)}"
+        raise InputError(f"'{key}' is {value!r}; it must be {wanted}.")
     return sides
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from onnxcam.geometry import Geometry
 from onnxcam.resample import FILTERS, Photo, Size, resample
 
 LETTERBOX_GREY = 114  # of 255: what detectors are trained with (darknet, ultralytics)
+LONGEST = 65535  # pixels of a side, as in a JPEG file
 PILLOW = ("nearest", *FILTERS)
 
 CHOICES = {
@@ -92,18 +94,19 @@ class Preprocess:
 
     def _rules(self) -> dict[str, tuple[bool, str]]:
         channels = 1 if self.color == "GRAY" else 3
-        counts, pair, edge = {1, channels}, "[height, width], whole and above 0", "a whole number above 0"
+        counts, edge = {1, channels}, f"a whole number from 1 to {LONGEST}"
+        pair = f"[height, width], whole and from 1 to {LONGEST}"
         open_ = self.resize == "proportional"
         return {
-            "size": (self.size is None or (not open_ and _positive(self.size, {2}, whole=True)),
+            "size": (self.size is None or (not open_ and _is_size(self.size)),
                      "null: a proportional resize leaves it open" if open_ else pair),
             "mean": (_numbers(self.mean, counts), f"a list of {channels} numbers, or of 1"),
             "std": (_positive(self.std, counts), f"a list of {channels} numbers above 0, or of 1"),
             "crop_ratio": (_positive((self.crop_ratio,), {1}) and self.crop_ratio <= 1, "above 0 and at most 1"),
             "shortest_edge": (_edge(self.shortest_edge) and not (open_ and self.shortest_edge is None), edge),
             "longest_edge": (_edge(self.longest_edge), edge),
-            "multiple": (_positive((self.multiple,), {1}, whole=True), edge),
-            "resized": (self.resized is None or _positive(self.resized, {2}, whole=True), pair),
+            "multiple": (is_side(self.multiple), edge),
+            "resized": (self.resized is None or _is_size(self.resized), pair),
             "fill": (_numbers(self.fill, counts), f"a list of {channels} numbers, or of 1"),
             "source": (isinstance(self.source, str), "a text"),
         }  # fmt: skip
@@ -233,22 +236,30 @@ def grey(photo: Photo) -> Photo:
     return ((weighted + 0x8000) >> 16).astype(np.uint8)[:, :, None]
 
 
-def _numbers(values: object, counts: Iterable[int], whole: bool = False) -> bool:
+def _numbers(values: object, counts: Iterable[int]) -> bool:
     """Is it a tuple of this many sensible numbers? True and False are none, though Python counts them as such."""
-    kinds = (int,) if whole else (int, float)
     return (
         isinstance(values, tuple)
         and len(values) in counts
-        and all(isinstance(v, kinds) and not isinstance(v, bool) and abs(v) < 1e9 for v in values)
+        and all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e9 for v in values)
     )
 
 
-def _positive(values: tuple[float, ...], counts: Iterable[int], whole: bool = False) -> bool:
-    return _numbers(values, counts, whole) and min(values) > 0
+def _positive(values: tuple[float, ...], counts: Iterable[int]) -> bool:
+    return _numbers(values, counts) and min(values) > 0
+
+
+def is_side(value: object) -> TypeGuard[int]:
+    """Whether something can be meant as height or width in pixels."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LONGEST
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(is_side, value))
 
 
 def _edge(value: int | None) -> bool:
-    return value is None or _positive((value,), {1}, whole=True)
+    return value is None or is_side(value)
 
 
 def _short(values: tuple[float, ...]) -> str:

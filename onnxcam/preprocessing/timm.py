@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from onnxcam.errors import InputError
 from onnxcam.preprocessing.presets import IMAGENET_MEAN, IMAGENET_STD
-from onnxcam.preprocessing.spec import Preprocess, Slot
+from onnxcam.preprocessing.spec import Preprocess, Slot, is_side
 
 Notes = tuple[str, ...]
 
@@ -71,7 +71,7 @@ def _size(cfg: Mapping[str, object], key: str) -> tuple[int, int] | None:
     value = cfg.get(key)
     if value is None:
         return None
-    if not isinstance(value, list) or len(value) != 3 or not all(isinstance(v, int) and v > 0 for v in value):
+    if not isinstance(value, list) or len(value) != 3 or not all(map(is_side, value)):
         raise InputError(f"'{key}' is {value!r}; it must be [channels, height, width].")
     return value[1], value[2]
 

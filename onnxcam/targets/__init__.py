@@ -13,7 +13,7 @@ from onnxcam.inspection import Score
 from onnxcam.target import TOP, class_index, top_k
 from onnxcam.targets.boxes import Box
 from onnxcam.targets.classes import Class, Finer, LogOdds, Probability, Sum
-from onnxcam.targets.goal import Array, Goal
+from onnxcam.targets.goal import TARGET, Array, Goal
 from onnxcam.targets.places import Masked, Point, Rectangle, Region
 from onnxcam.targets.sequences import Character, Step
 from onnxcam.targets.text import ARRAYS, GRAMMAR, Files, Reader
@@ -119,11 +119,21 @@ def _aimed(goals: Sequence[Goal]) -> Targets:
 
 def _goals(target: object, reader: Reader) -> tuple[Goal, ...]:
     if isinstance(target, Goal):
-        return (target,)
-    plain = _plain(target)
-    if isinstance(plain, int):
-        return (reader.of_class(class_index(plain, reader.score, reader.labels)),)
-    return reader.read(plain)
+        goals: tuple[Goal, ...] = (target,)
+    elif isinstance(plain := _plain(target), int):
+        goals = (reader.of_class(class_index(plain, reader.score, reader.labels)),)
+    else:
+        goals = reader.read(plain)
+    for goal in goals:
+        _check(goal, reader)
+    return goals
+
+
+def _check(goal: Goal, reader: Reader) -> None:
+    """Raise InputError for a class that the score does not have."""
+    for name, given in goal.inputs.items():
+        if name.startswith(TARGET):
+            class_index(int(given[0]), reader.score, reader.labels)
 
 
 def _plain_class(target: object, reader: Reader) -> int | None:

@@ -3,14 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from onnxcam.errors import InputError
 from onnxcam.grad.mask import step
 from onnxcam.grad.tensor import Value, op
 from onnxcam.target import TOP
 from onnxcam.targets.choice import choose, equal, largest, numbers, per_sample, row, total
-from onnxcam.targets.goal import BOX, INDEX, TARGET, Answer, Array, OfClass, Scene, chosen
+from onnxcam.targets.goal import BOX, INDEX, TARGET, Answer, Array, OfClass, Scene, chosen, measured
 from onnxcam.targets.heads import Candidates, candidates, corners, overlap
 
 SAME = 0.45  # boxes that overlap more are one thing found twice
@@ -39,7 +37,7 @@ class Box(OfClass):
     def inputs(self) -> dict[str, Array]:
         """`cam/target`: the class; `cam/index`: the number of the box; `cam/box`: float32 [1, 4]."""
         given = super().inputs | {INDEX: chosen(self.index)}
-        return given if self.near is None else given | {BOX: np.array([self.near], np.float32)}
+        return given if self.near is None else given | {BOX: measured(self.near)}
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """1[box] 1[class], led back to the score tensor."""

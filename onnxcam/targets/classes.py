@@ -8,7 +8,7 @@ from onnxcam.errors import InputError
 from onnxcam.grad.tensor import Value, op
 from onnxcam.inspection import Score
 from onnxcam.target import TOP, one_hot
-from onnxcam.targets.choice import largest, lowered, per_sample, softmax, total
+from onnxcam.targets.choice import HUGE, largest, lowered, per_sample, softmax, total
 from onnxcam.targets.goal import TARGET, Answer, Array, Goal, OfClass, Scene
 
 
@@ -90,6 +90,8 @@ class Finer(OfClass):
         classes = scene.score.classes
         if classes is not None and classes < 2:
             raise InputError("Finer-CAM compares a class with others: the score has one class.")
+        if self.count < 1 or not abs(self.alpha) <= HUGE:
+            raise InputError(f"Finer-CAM compares with at least one class: count={self.count}, alpha={self.alpha}.")
         z, axis = _rowed(scene), scene.axis
         mask, cls = scene.pick(given[TARGET])
         own = total(mask * z, [axis])
@@ -109,6 +111,14 @@ class Sum:
     """Targets added up with weights: `Sum(((1, A), (-1, B)))` asks why A rather than B."""
 
     terms: tuple[tuple[float, Goal], ...]
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a sum of nothing, and for weights that float32 cannot hold."""
+        if not self.terms:
+            raise InputError("A sum of targets needs at least one: Sum(((1, A), (-1, B))).")
+        for weight, _ in self.terms:
+            if not abs(weight) <= HUGE:
+                raise InputError(f"A weight in a target has to be a finite number that float32 holds, not {weight}.")
 
     @property
     def form(self) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.errors import InputError
 from onnxcam.grad.shapes import shape_of, sizes
 from onnxcam.grad.tensor import Value, op
 from onnxcam.inspection import Input, Score
@@ -54,7 +55,7 @@ class Scene:
         if self.image is None or self.image.layout is None:
             return op.Cast(sizes(self.y, (self.places[::-1] * 2)[:2]), to=FLOAT)
         picture = self.y.tape.value(self.image.name)
-        space = [i for i in range(1, picture.rank) if i != self.image.channel_axis]
+        space = self.image.space
         return op.Cast(sizes(picture, (space[::-1] * 2)[:2]), to=FLOAT)
 
     def pick(self, wanted: Value, weight: Value | None = None, *, peak: bool = False) -> tuple[Value, Value]:
@@ -123,8 +124,22 @@ class Goal(Protocol):
 
 
 def chosen(cls: int = TOP) -> Array:
-    """The default of an input that takes a class or an index."""
+    """The default of an input that takes a class or an index. Raises InputError for what is no whole number."""
+    if isinstance(cls, bool) or not isinstance(cls, (int, np.integer)):
+        raise InputError(f"A class or a number in a target is a whole number, not {cls!r}.")
     return np.array([cls], np.int64)
+
+
+def measured(values: object) -> Array:
+    """The default of an input that takes numbers, float32 [1, …]. Raises InputError for what float32 cannot hold."""
+    try:
+        with np.errstate(over="ignore"):
+            found = np.asarray(values, np.float32)[None]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"A target takes numbers: {error}.") from error
+    if not np.isfinite(found).all():
+        raise InputError("A target takes finite numbers, and was given one that float32 cannot hold.")
+    return found
 
 
 class Uniform:

@@ -15,7 +15,7 @@ from onnxcam.grad.shapes import shape_of, sizes
 from onnxcam.grad.tensor import Value, op
 from onnxcam.target import TOP
 from onnxcam.targets.choice import FLOAT, INT64, column, entry, equal, largest, length, numbers, per_sample, row, total
-from onnxcam.targets.goal import BOX, TARGET, Answer, Array, OfClass, Scene
+from onnxcam.targets.goal import BOX, TARGET, Answer, Array, OfClass, Scene, measured
 
 MASK = "cam/mask"
 POINT = "cam/point"
@@ -64,7 +64,7 @@ class Masked(OfClass):
     @property
     def inputs(self) -> dict[str, Array]:
         """`cam/target`: the class, −1 the one with the largest sum in the mask; `cam/mask`: float32 [1, h, w]."""
-        return super().inputs | {MASK: np.asarray(self.mask, np.float32)[None]}
+        return super().inputs | {MASK: measured(self.mask)}
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """1[c] times the mask, resized to the places of the score."""
@@ -89,7 +89,7 @@ class Point(OfClass):
     @property
     def inputs(self) -> dict[str, Array]:
         """`cam/target`: the class, −1 the one with the largest score there; `cam/point`: float32 [1, 2]."""
-        return super().inputs | {POINT: np.array([[self.x, self.y]], np.float32)}
+        return super().inputs | {POINT: measured([self.x, self.y])}
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """1[c] at the place whose cell holds the point."""
@@ -116,7 +116,7 @@ class Rectangle(OfClass):
     @property
     def inputs(self) -> dict[str, Array]:
         """`cam/target`: the class, −1 the one with the largest sum there; `cam/box`: float32 [1, 4]."""
-        corners = np.array([[self.left, self.top, self.right, self.bottom]], np.float32)
+        corners = measured([self.left, self.top, self.right, self.bottom])
         return super().inputs | {BOX: corners}
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:

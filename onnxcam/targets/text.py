@@ -1,8 +1,8 @@
 """Targets as one writes them on the command line."""
 
-import math
 import os
 import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -51,11 +51,16 @@ class Files:
 def array(path: str) -> Array:
     """The array of an .npy file. Raises InputError where there is none."""
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
     except OSError as error:
         raise InputError(f"Cannot read the array '{path}': {error.strerror or error}.") from error
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"Cannot read the array '{path}': it is no .npy file of numbers.") from error
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
+        what = f"an array of {found.dtype}" if isinstance(found, np.ndarray) else "an archive, as .npz is"
+        raise InputError(f"'{path}' holds {what}. Save one array of numbers: numpy.save(path, array)")
+    return found
 
 
 def no_pictures(path: str) -> Array:
@@ -102,8 +107,6 @@ class Reader:
     def _term(self, text: str, sign: float) -> tuple[float, Goal]:
         weighted = None if self._is_label(text) else re.fullmatch(rf"({_NUMBER})\s*\*\s*(.+)", text)
         if weighted:
-            if not math.isfinite(float(weighted[1])):
-                raise InputError(f"'{weighted[1]}' is too large a weight.")
             return sign * float(weighted[1]), self._one(weighted[2])
         down = None if self._is_label(text) else re.fullmatch(r"(up|down):(.+)", text)
         if down:
@@ -160,7 +163,7 @@ class Reader:
     def number(self, text: str) -> int:
         """A number from 0 on."""
         if not re.fullmatch(r"\d+", text):
-            raise self.wrong(text)
+            raise InputError(f"'{text}' is no number: boxes, steps and characters have numbers from 0 on.")
         return int(text)
 
     def reference(self, path: str, *, dot: bool = False) -> Goal:

@@ -10,7 +10,7 @@ from onnxcam.errors import InputError
 from onnxcam.grad.mask import step
 from onnxcam.grad.tensor import Value, op
 from onnxcam.targets.choice import INT64, per_sample, row, total
-from onnxcam.targets.goal import TARGET, Answer, Array, OfClass, Scene
+from onnxcam.targets.goal import TARGET, Answer, Array, OfClass, Scene, measured
 
 REFERENCE = "cam/reference"
 VALUE = "cam/goal"
@@ -36,7 +36,7 @@ class Similarity:
     @property
     def inputs(self) -> dict[str, Array]:
         """`cam/reference`: float32 [1, D]."""
-        return {} if self.reference is None else {REFERENCE: np.asarray(self.reference, np.float32).reshape(1, -1)}
+        return {} if self.reference is None else {REFERENCE: measured(self.reference).reshape(1, -1)}
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """Cosine: (r/|r| − cos · e/|e|) / |e|. Dot: r. Length: e/|e|."""
@@ -63,7 +63,7 @@ class Towards(OfClass):
     @property
     def inputs(self) -> dict[str, Array]:
         """`cam/target`: which output; `cam/goal`: float32 [1], the value."""
-        return super().inputs | {VALUE: np.array([self.value], np.float32)}
+        return super().inputs | {VALUE: measured(self.value)}
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """The sign of value − y."""
@@ -88,7 +88,7 @@ class Weighted:
     @property
     def inputs(self) -> dict[str, Array]:
         """`cam/seed`: float32 [1, …]."""
-        return {WEIGHTS: np.asarray(self.weights, np.float32)[None]}
+        return {WEIGHTS: measured(self.weights)}
 
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """The weights."""

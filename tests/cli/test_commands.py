@@ -203,6 +203,6 @@ def test_strip_gives_the_original_back(run, model, tmp_path):
     assert run("strip", tmp_path / "cam.onnx", "-o", tmp_path / "back.onnx").exit_code == 0
     assert (tmp_path / "back.onnx").read_bytes() == model.read_bytes()
     refused = run("strip", model, "-o", tmp_path / "no.onnx")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "no explainable file" in refused.stderr
     assert not (tmp_path / "no.onnx").exists()

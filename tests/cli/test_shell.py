@@ -38,11 +38,11 @@ class FakeExplainer:
         self.assumptions = ["the score is 'logits', before the softmax"]
         self.progress = options["progress"]
 
-    def images(self, photos):
+    def stream(self, photos):
         for done in range(3):
             if self.progress:
                 self.progress("explaining", done, 2)
-        return FakeExplanation(photos)
+        yield FakeExplanation(photos)
 
 
 class FakeExplanation:
@@ -174,11 +174,10 @@ def test_json_is_one_document_alone(fake):
     ("error", "code"),
     [
         (InputError("No class 'cta'. Did you mean 'cat'?"), 2),
-        (ModelError("'m.onnx' is not an ONNX model."), 1),
+        (ModelError("'m.onnx' is not an ONNX model."), 2),
         (UnsupportedGradient("Foo 'n': no gradient."), 1),
         (RuntimeUnavailable("no onnxruntime"), 1),
         (OnnxcamError("several\nlines"), 1),
-        (OSError(errno.ENOSPC, "No space left on device"), 1),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(monkeypatch, error, code):
@@ -188,6 +187,30 @@ def test_an_error_is_one_line_and_an_exit_code(monkeypatch, error, code):
     assert result.stderr == f"Error: {' '.join(str(error).split())}\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device."),
+        (PermissionError(errno.EACCES, "Permission denied", "a.png"), "a.png: Permission denied."),
+        (OSError("odd"), "odd."),
+        (MemoryError(), "There is not enough memory for this model, or for photos of this size."),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line_too(monkeypatch, error, said):
+    monkeypatch.setitem(vars(onnxcam), "Explainer", failing(error))
+    result = run("explain", "m.onnx", "a.png", "-o", "out")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"Error: {said}\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["methods", "--help"], ["methods", "--json"]])
+def test_a_full_disk_behind_stdout_is_one_line(arguments):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "onnxcam", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device.\n")
+
+
 def test_an_interrupt_ends_with_130(monkeypatch):
     monkeypatch.setitem(vars(onnxcam), "Explainer", failing(KeyboardInterrupt()))
     result = run("explain", "m.onnx", "a.png", "-o", "out")
@@ -195,24 +218,38 @@ def test_an_interrupt_ends_with_130(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "start", "said"),
     [
-        [],
-        ["explian"],
-        ["explain"],
-        ["explain", "m.onnx", "-o", "out"],
-        ["explain", "m.onnx", "a.png"],
-        ["explain", "m.onnx", "a.png", "-o", "out", "--colour"],
-        ["explain", "m.onnx", "a.png", "-o", "out", "--option", "alpha"],
-        ["explain", "m.onnx", "a.png", "-o", "out", "--option", "=3"],
-        ["convert", "m.onnx"],
-        ["inspect"],
+        (["explian"], "onnxcam", "No command 'explian'. Did you mean 'explain'?"),
+        (["--what"], "onnxcam", "--what"),
+        (["explain"], "onnxcam explain", "'MODEL'"),
+        (["explain", "m.onnx", "-o", "out"], "onnxcam explain", "'PHOTO...'"),
+        (["explain", "m.onnx", "a.png"], "onnxcam explain", "'--output'"),
+        (["explain", "--metod"], "onnxcam explain", "--method"),
+        (["explain", "--option"], "onnxcam explain", "'--option' requires an argument"),
+        (["convert", "m", "--size", "0x0"], "onnxcam convert", "'0x0' is not one of 'input', 'layer'"),
+        (["inspect", "m", "n"], "onnxcam inspect", "unexpected extra argument"),
     ],
 )
-def test_misuse_ends_with_2(fake, arguments):
+def test_misuse_is_one_line_and_ends_with_2(fake, arguments, start, said):
     result = run(*arguments)
-    assert result.exit_code == 2
-    assert "Traceback" not in result.output
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"{start}: ")
+    assert said in line
+    assert line.endswith((". See --help.", "? See --help."))
+
+
+@pytest.mark.parametrize("pair", ["alpha", "=3"])
+def test_an_option_without_a_value_is_misuse(fake, pair):
+    result = run("explain", "m.onnx", "a.png", "-o", "out", "--option", pair)
+    assert (result.exit_code, result.stderr) == (2, f"Error: --option '{pair}' is not KEY=VALUE.\n")
+
+
+def test_nothing_at_all_is_answered_with_the_help(fake):
+    result = run()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "\n  explain " in result.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGPIPE and no /bin/sh")

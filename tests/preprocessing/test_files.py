@@ -72,10 +72,10 @@ def test_yaml_is_what_json_is(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_yaml_without_pyyaml_names_the_extra(tmp_path, monkeypatch):
+def test_yaml_without_pyyaml_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     (tmp_path / "p.yaml").write_text("size: [8, 9]")
-    with pytest.raises(InputError, match=r'pip install "onnxcam\[yaml\]"'):
+    with pytest.raises(InputError, match=r"p\.yaml.*pip install PyYAML$"):
         from_file(tmp_path / "p.yaml")
 
 
@@ -99,6 +99,13 @@ def test_configurations_of_others_are_files_too(tmp_path, content, expected):
         (b'{"do_resize": true, "size": {"height": 3}}', "'size' is"),
         (b'{"do_resize": true, "size": -3}', "'size' is -3"),
         (b'{"do_resize": true, "size": true}', "'size' is True"),
+        (b'{"do_resize": true, "size": {"shortest_edge": 0}}', "'size' is {'shortest_edge': 0}; it must be"),
+        (b'{"do_resize": true, "size": {"shortest_edge": 65536}}', "a whole number from 1 to 65535"),
+        (b'{"do_resize": true, "size": {"longest_edge": 1000000000}}', "a whole number from 1 to 65535"),
+        (b'{"do_resize": true, "size": 8, "crop_size": 1000000000}', "'crop_size' is 1000000000"),
+        (b'{"size": [8, 65536]}', "'size' must be [height, width], whole and from 1 to 65535"),
+        (b'{"resize": "crop", "shortest_edge": 65536}', "'shortest_edge' must be a whole number from 1 to 65535"),
+        (b'{"pretrained_cfg": {"input_size": [3, 8, 65536]}}', "'input_size' is"),
         (b'{"do_resize": true, "size": 8, "resample": 9}', "'resample' is 9"),
         (b'{"do_resize": true, "size": 8, "rescale_factor": 0}', "'rescale_factor' is 0"),
         (b'{"do_normalize": true, "size": 8}', "'image_mean' is None"),
@@ -118,6 +125,7 @@ def test_a_wrong_file_is_one_clear_line(tmp_path, content, said):
     with pytest.raises(InputError) as caught:
         Explainer(NET.model(), preprocess=file)
     assert said in str(caught.value)
+    assert "p.json'" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -70,6 +70,10 @@ CASES = {  # steps, constants, what remains, colour
         "e = BatchNormalization(x, g, b, m, v)",
         {"g": np.ones(3), "b": np.zeros(3), "m": MEAN * 255, "v": (STD * 255) ** 2}, RAW, "RGB",
     ),
+    "0..1 made as wide as bytes": (
+        "a = Sub(x, o) e = Div(a, s)",
+        {"o": channels([0.48235, 0.45882, 0.40784]), "s": np.float64(1 / 255)}, UNIT, "RGB",
+    ),
     "1 − x": ("a = Mul(x, s) e = Sub(o, a)", {"s": np.float64(1 / 255), "o": np.float64(1)}, RAW, "RGB"),
     "of what is normalised": ("e = Mul(x, s)", {"s": channels([0.458, 0.448, 0.45])}, IMAGENET, "RGB"),
     "a mask over places": ("e = Mul(x, s)", {"s": np.full((6, 5), 1 / 255)}, IMAGENET, "RGB"),
@@ -97,6 +101,14 @@ def test_what_is_read_off_the_graph_is_what_onnxruntime_computes(name):
     expected = channels(np.broadcast_to(got.scale, 3)) * x + channels(np.broadcast_to(got.offset, 3))
     expected = expected[:, ::-1] if got.swapped else expected
     np.testing.assert_allclose(run(proto, {"x": x}, ["e"])["e"], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_one_picture_that_the_graph_makes_a_batch_of():
+    steps = "a = Sub(x, o) b = Unsqueeze(a, z) d = Squeeze(b, z) f = Unsqueeze(d, z) e = Div(f, s)"
+    proto = entering(steps, "float[3, 6, 5]", o=MEAN[:, None, None], s=channels(STD), z=np.int64([0]))
+    got, said = found(proto)
+    assert (got.mean, got.std, got.color, got.size, got.layout) == (*UNIT, "RGB", (6, 5), "NCHW")
+    assert "(Sub 'a', Div 'e')" in said
 
 
 def test_the_operators_that_say_so_are_named():
