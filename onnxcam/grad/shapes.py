@@ -193,6 +193,15 @@ def pad(v: Value, begin: Sequence[int], end: Sequence[int], axes: Sequence[int],
     return padded
 
 
+def is_square(w: Value) -> bool:
+    """A square weight is negated where it is read transposed: OpenVINO's CPU takes the two, of one size, for the same.
+
+    Seen in 2026.4: of two products, with W and with its transpose, or of a Conv and a ConvTranspose with the same W,
+    the second is wrong.
+    """
+    return w.type.shape is not None and w.rank > 1 and w.shape[0] == w.shape[1]
+
+
 def take(v: Value, indices: Sequence[int], axis: int) -> Value:
     """The elements of `v` at constant `indices` along `axis`."""
     return op.Gather(v, v.tape.constant(list(indices), INT64), axis=axis)

@@ -331,6 +331,18 @@ def test_gradients_of_pictures_say_their_shape_in_the_symbols_of_the_input():
         assert all(isinstance(d, int) and d > 0 for d in told[name][1:])
 
 
+@pytest.mark.parametrize(
+    "text", ["Conv<strides = [2, 2]>(x, S)", "ConvTranspose<strides = [2, 2]>(x, S)", "MatMul(x, S)"]
+)
+def test_a_square_weight_is_not_read_the_other_way_as_it_is(text):
+    """OpenVINO's CPU would take it for laid out as the first reader has it, and give a wrong gradient in silence."""
+    weight = RNG.normal(size=(3, 3)) if "MatMul" in text else RNG.normal(size=(3, 3, 2, 2))
+    proto = model(f"net (float[N, 3, 6, 3] x) => (float y) {{ y = {text} }}", S=weight)
+    extended = onnxcam.vjp(proto, of="y", wrt=["x"])
+    readers = {n.op_type for n in extended.graph.node[len(proto.graph.node) :] if "S" in n.input}
+    assert readers <= {"Neg", "Transpose"}
+
+
 def test_names_that_are_taken_are_left_alone():
     proto = vector("grad/Mul_0 = Mul(x, x) grad/Exp_0 = Exp(x) y = Mul(grad/Mul_0, grad/Exp_0)".replace("/", "_"))
     for node in proto.graph.node:

@@ -19,6 +19,7 @@ from onnxcam.grad.shapes import (
     crop,
     each_size,
     ints,
+    is_square,
     not_negative,
     of_rank,
     pad,
@@ -42,6 +43,8 @@ def spread(g: Value, w: Value, like: Value, window: Window, group: int) -> Value
     out = static(g, axes)
     if given is not None and out is not None and _stuffs(w, window, group):
         return _stuffed(g, w, like, window, group)
+    if is_square(w):
+        g, w = -g, -w
     if given is None or out is None:
         wide = op.ConvTranspose(
             g,
@@ -257,6 +260,7 @@ def _restore_at_run_time(
 def conv_transpose_input(g: Value, x: Value, w: Value, window: Window, group: int) -> Value:
     """dX: the convolution with the same weights."""
     pads = [*window.begin, *window.end]
+    g, w = (-g, -w) if is_square(w) else (g, w)
     back = op.Conv(g, w, group=group, strides=window.strides, dilations=window.dilations, pads=pads)
     return crop(of_rank(back, x.rank), x, [0] * window.rank, list(range(2, x.rank)))
 

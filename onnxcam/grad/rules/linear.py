@@ -6,20 +6,12 @@ import onnx
 
 from onnxcam.grad.infer import Type
 from onnxcam.grad.registry import Rule, vjp
-from onnxcam.grad.shapes import sum_to
+from onnxcam.grad.shapes import is_square, sum_to
 from onnxcam.grad.tensor import Value, op
 
 
 def _transposed(x: Value) -> Value:
     return op.Transpose(x, perm=[*range(x.rank - 2), x.rank - 1, x.rank - 2])
-
-
-def _square(x: Value) -> bool:
-    """A square weight is negated: OpenVINO's CPU takes it and its transpose, of equal content and size, for the same.
-
-    Seen in 2026.4: of two products, with W and with its transpose, the second is wrong.
-    """
-    return x.rank == 2 and x.shape[0] == x.shape[1]
 
 
 def _batched(product: Value, y: Value, x: Value, rows: int | str, columns: int | str) -> Value:
@@ -43,7 +35,7 @@ def matmul_left(g: Value, y: Value, a: Value, b: Value) -> Value:
         return op.ReduceSum(product, axes=list(range(product.rank - 1)), keepdims=0) if product.rank > 1 else product
     if a.rank == b.rank == 2 and (row := _row(g, b, 1)) is not None:
         return row
-    product = op.MatMul(-g, -_transposed(b)) if _square(b) else op.MatMul(g, _transposed(b))
+    product = op.MatMul(-g, -_transposed(b)) if b.rank == 2 and is_square(b) else op.MatMul(g, _transposed(b))
     return _batched(product, y, a, a.shape[-2], a.shape[-1])
 
 
@@ -99,7 +91,7 @@ def gemm_a(g: Value, a: Value, b: Value, trans_a: int, trans_b: int) -> Value:
         return _gemm(b, g, trans_b, 1)
     if (row := _row(g, b, 1 - trans_b)) is not None:
         return row
-    return _gemm(-g, b, 0, 1 - trans_b, alpha=-1.0) if _square(b) else _gemm(g, b, 0, 1 - trans_b)
+    return _gemm(-g, b, 0, 1 - trans_b, alpha=-1.0) if is_square(b) else _gemm(g, b, 0, 1 - trans_b)
 
 
 def gemm_b(g: Value, a: Value, b: Value, trans_a: int, trans_b: int) -> Value:
