@@ -94,12 +94,10 @@ def assumptions(
     elif layers == "auto" and chosen.score.boxes is not None and chosen.layers[0].tensor in chosen.score.boxes.levels:
         names = ", ".join(f"'{layer.name}'" for layer in chosen.layers)
         lines.append(f"layer {names}: what the convolutions that make the boxes' scores read")
-    elif layers == "auto" and not chosen.told:
+    elif layers == "auto":
         layer = chosen.layers[0]
-        position, grid = (
-            layer.why.partition(",")[0],
-            "×".join(str(d) if isinstance(d, int) else "?" for d in layer.grid),
-        )
+        position = layer.why.partition(",")[0]
+        grid = "×".join(str(d) if isinstance(d, int) else "?" for d in layer.grid)
         lines.append(f"layer '{layer.name}': {position}, {layer.layout}, grid {grid}")
         lines += filter(None, [layer.note])
     if score == "auto" and not chosen.told:

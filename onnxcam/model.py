@@ -18,7 +18,7 @@ from onnxcam.errors import InputError, ModelError
 
 _OPTIONAL = 4  # the first IR version in which an initializer is the default of an input
 _OLDEST = 7  # the first opset that onnxruntime runs
-_SLICED = 10  # the opset at which runtimes take a slice to be as long as its axis, where they go by symbols
+_SLICED = 10  # the opset at which runtimes too take a slice to be as long as its axis: grad/infer.py
 _UNTOLD = 17  # the opset of what is added to a model that has operators of other domains only
 
 ModelLike = str | os.PathLike[str] | bytes | onnx.ModelProto

@@ -208,12 +208,6 @@ def _tape_of(inputs: Sequence[Value | Scalar | None]) -> Tape:
     return max((x.tape for x in inputs if isinstance(x, Value)), key=lambda tape: tape.depth)
 
 
-def _declared(v: Value) -> onnx.ValueInfoProto:
-    """An input or output of a subgraph: its numbers, no symbols, which may be another length in each iteration."""
-    shape = None if v.type.shape is None else [d if isinstance(d, int) else None for d in v.type.shape]
-    return helper.make_tensor_value_info(v.name, v.dtype, shape)
-
-
 def _plain(value: object) -> object:
     if isinstance(value, (list, tuple, np.ndarray)):
         return [v.item() if isinstance(v, np.generic) else v for v in value]
