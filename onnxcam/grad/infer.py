@@ -75,6 +75,8 @@ def infer(
     types = {name: t for name in found if (t := Type.of(found[name], name))}
     if node.op_type in _WINDOWED and node.input[0] in inputs:
         types = {name: _window_symbols(node, inputs, t) for name, t in types.items()}
+    if node.op_type == "Split":
+        types = _split_sizes(node, types, data)
     if node.op_type == "Slice" and keeps_sliced_symbols(opsets):
         types = {name: _sliced_symbols(node, t, data) for name, t in types.items()}
     return types
@@ -91,6 +93,20 @@ def _sliced_symbols(node: onnx.NodeProto, y: Type, data: Mapping[str, onnx.Tenso
     cut = {int(a) % len(shape) for a in numpy_helper.to_array(axes).reshape(-1)} if axes else set(range(len(shape)))
     name = node.output[0]
     return Type(y.dtype, tuple(f"{name}:{i}" if i in cut and isinstance(d, str) else d for i, d in enumerate(shape)))
+
+
+def _split_sizes(node: onnx.NodeProto, types: dict[str, Type], data: Mapping[str, onnx.TensorProto]) -> dict[str, Type]:
+    """The given lengths of the parts, which onnx's inference forgets where the axis as a whole is open."""
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    lengths = data.get(node.input[1]) if len(node.input) > 1 else None
+    given = numpy_helper.to_array(lengths) if lengths else attributes.get("split", [])
+    sizes = {name: int(size) for name, size in zip(node.output, given, strict=False)}
+    axis = attributes.get("axis", 0)
+    for name, t in types.items():
+        if t.shape is not None and name in sizes:
+            at = axis % len(t.shape)
+            types[name] = Type(t.dtype, (*t.shape[:at], sizes[name], *t.shape[at + 1 :]))
+    return types
 
 
 def broadcast(shapes: Sequence[Shape]) -> Shape | None:

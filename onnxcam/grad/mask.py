@@ -9,7 +9,7 @@ import onnx
 
 from onnxcam.grad.tensor import Value, op
 
-# The lowest value that may pad a maximum: finite, since a convolution multiplies it by zero.
+# What pads a maximum: finite, since the difference of two infinities is not a number.
 LOWEST: dict[int, float] = {
     onnx.TensorProto.FLOAT: -3e38,
     onnx.TensorProto.DOUBLE: -1e300,

@@ -14,6 +14,7 @@ from onnxcam.grad.infer import Type
 from onnxcam.grad.tensor import Placed, Value, op
 
 INT64 = onnx.TensorProto.INT64
+END = 2**31 - 1  # an end of a slice that means all the rest
 
 
 def shape_of(x: Value) -> Value:
@@ -173,11 +174,32 @@ def crop(v: Value, like: Value, begin: Sequence[int], axes: Sequence[int]) -> Va
     return slice_(v, v.tape.constant(list(begin), INT64), ends, axes)
 
 
-def slice_(v: Value, starts: Value, ends: Value, axes: Sequence[int]) -> Value:
-    """`v[starts:ends]` along `axes`; before opset 10 the bounds have to be constants."""
+def slice_(v: Value, starts: Value, ends: Value, axes: Sequence[int], steps: Value | None = None) -> Value:
+    """`v[starts:ends:steps]` along `axes`; before opset 10 the bounds have to be constants, and there are no steps."""
     if v.tape.graph.opsets[""] < 10:
         return op.Slice(v, starts=ints(starts, "bounds"), ends=ints(ends, "bounds"), axes=list(axes))
-    return op.Slice(v, starts, ends, v.tape.constant(list(axes), INT64))
+    return op.Slice(v, starts, ends, v.tape.constant(list(axes), INT64), *([] if steps is None else [steps]))
+
+
+def every(v: Value, stride: int, begin: int, end: int, axis: int) -> Value:
+    """Each `stride`-th element of `v` along an axis, without `begin` elements at its start and `end` at its end."""
+    known = static(v, [axis])
+    if stride == 1 or v.tape.graph.opsets[""] >= 10:
+        steps = [] if stride == 1 else [v.tape.constant([stride], INT64)]
+        bounds = [v.tape.constant([b], INT64) for b in (begin, -end or END)]
+        return slice_(v, bounds[0], bounds[1], [axis], *steps)
+    if known is None:
+        raise UnsupportedGradient(
+            f"'{v.name}' has no fixed size on axis {axis}, which needs opset 10. Export with opset 10 or later"
+        )
+    return take(v, range(begin, known[0] - end, stride), axis)
+
+
+def move(v: Value, begin: int, end: int, axis: int) -> Value:
+    """`v` with zeros around it along an axis, where `begin` and `end` are positive, and cut where they are negative."""
+    if begin < 0 or end < 0:
+        v = every(v, 1, max(0, -begin), max(0, -end), axis)
+    return pad(v, [max(0, begin)], [max(0, end)], [axis])
 
 
 def pad(v: Value, begin: Sequence[int], end: Sequence[int], axes: Sequence[int], value: float = 0.0) -> Value:

@@ -1,9 +1,4 @@
-"""Pools. A pool is a convolution of each channel by itself, so its gradient is that convolution transposed.
-
-MaxPool routes the gradient to the first of the largest elements of each window, as PyTorch does. It is written
-without the Indices output and without Scatter: half of the providers have neither, and asking for Indices makes the
-forward pool thirty times slower on CPU.
-"""
+"""Pools of sums: each is a convolution of each channel by itself, so its gradient is that convolution transposed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from onnxcam.errors import UnsupportedGradient
-from onnxcam.grad.mask import LOWEST, step
+from onnxcam.grad.mask import step
 from onnxcam.grad.registry import vjp
 from onnxcam.grad.rules.convolution import spread
-from onnxcam.grad.scatter import numbers
 from onnxcam.grad.shapes import (
     INT64,
     count,
@@ -22,55 +16,11 @@ from onnxcam.grad.shapes import (
     expand_like,
     pad,
     repeat,
-    reshape,
-    reshape_like,
     sizes,
     static,
 )
 from onnxcam.grad.tensor import Value, op
 from onnxcam.grad.window import Window
-
-
-def max_pool(
-    g: Value,
-    y: Value,
-    x: Value,
-    *,
-    kernel_shape: Sequence[int],
-    strides: Sequence[int] | None = None,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    ceil_mode: int = 0,
-    storage_order: int = 0,
-) -> Value:
-    """To the first maximum of each window."""
-    window = Window.of(kernel_shape, strides, dilations, pads)
-    padded, window = _cover(x, y, window, bool(ceil_mode), LOWEST[x.dtype])
-    channels, taps = _channels(x), window.volume
-    onehot = np.tile(np.eye(taps).reshape(taps, 1, *window.kernel), (channels, 1, *[1] * window.rank))
-    kernel = x.tape.constant(onehot, x.dtype)
-    patches = op.Conv(padded, kernel, group=channels, strides=window.strides, dilations=window.dilations)
-    places = static(patches, _space(patches))
-    many = -1 if places is None else int(np.prod(places))  # of no batch at all, −1 would be any number
-    columns = op.Reshape(patches, x.tape.constant([0, channels, taps, many], INT64))
-    rows = op.Reshape(_as_many(g, patches), x.tape.constant([0, channels, 1, many], INT64))
-    return spread(reshape_like(rows * first_largest(columns, 2), patches), kernel, x, window, channels)
-
-
-def first_largest(x: Value, axis: int) -> Value:
-    """1 at the first of the largest elements along an axis, 0 elsewhere."""
-    along = [-1 if a == axis else 1 for a in range(x.rank)]
-    if known := static(x, [axis]):
-        many: Value | float = float(known[0])
-        order = x.tape.constant(np.arange(known[0]).reshape(along), x.dtype)
-    else:
-        length = sizes(x, [axis])
-        many, order = op.Cast(length, to=x.dtype), reshape(op.Cast(numbers(length), to=x.dtype), along)
-    rank = step(op.ReduceMax(x, axes=[axis], keepdims=1) - x) * many + order
-    return 1 - step(rank - op.ReduceMin(rank, axes=[axis], keepdims=1))
-
-
-vjp("MaxPool", max_pool)
 
 
 def average_pool(
@@ -132,15 +82,7 @@ def _space(x: Value) -> list[int]:
     return list(range(2, x.rank))
 
 
-def global_max_pool(g: Value, y: Value, x: Value) -> Value:
-    """To the first maximum of each channel."""
-    space = static(x, _space(x))
-    flat = op.Reshape(x, x.tape.constant([0, 0, int(np.prod(space)) if space else -1], INT64))
-    return reshape_like(first_largest(flat, 2), x) * g
-
-
 vjp("GlobalAveragePool", lambda g, y, x: expand_like(g / count(x, _space(x)), x))
-vjp("GlobalMaxPool", global_max_pool)
 vjp("GlobalLpPool", lambda g, y, x, *, p: _lp_inner(x, p) * _lp_outer(g, y, p))
 
 
@@ -155,38 +97,34 @@ def _sum_windows(g: Value, y: Value, x: Value, window: Window, ceil: bool) -> Va
         and static(x, axes) == [n * k for n, k in zip(static(y, axes) or [], window.kernel, strict=False)]
     ):
         return repeat(g, window.kernel)
-    padded, fitted = _cover(x, y, window, ceil, 0.0)
+    window = fitted(x, y, window, ceil)
     channels = _channels(x)
     ones = x.tape.constant(np.ones((channels, 1, *window.kernel)), x.dtype)
     if ceil and static(g, axes) is None:
-        g = _as_many(g, op.Conv(padded, ones, group=channels, strides=window.strides, dilations=window.dilations))
-    return spread(g, ones, x, fitted, channels)
+        padded = pad(x, window.begin, window.end, axes)
+        counts = op.Conv(padded, ones, group=channels, strides=window.strides, dilations=window.dilations)
+        g = as_many(g, counts, axes)
+    return spread(g, ones, x, window, channels)
 
 
-def _cover(x: Value, y: Value, window: Window, ceil: bool, value: float) -> tuple[Value, Window]:
-    """`x` padded so that unpadded windows fall where the pool's did, and the window with the pads that it took."""
-    axes = _space(x)
-    have, out = static(x, axes), static(y, axes)
+def fitted(x: Value, y: Value, window: Window, ceil: bool) -> Window:
+    """The window with as much padding behind `x` as lets its last one end there."""
+    have, out = static(x, _space(x)), static(y, _space(x))
     if have is not None and out is not None:
         need = [(o - 1) * s + r for o, s, r in zip(out, window.strides, window.reach, strict=True)]
         end = [max(0, n - b - h) for n, b, h in zip(need, window.begin, have, strict=True)]
     else:
         end = [e + (s - 1 if ceil else 0) for e, s in zip(window.end, window.strides, strict=True)]
-    return pad(x, window.begin, end, axes, value), replace(window, end=tuple(end))
+    return replace(window, end=tuple(end))
 
 
-def _as_many(g: Value, windows: Value) -> Value:
-    """`g` with as many windows as `windows` has: a ceil-mode pool of dynamic size may have dropped the last one."""
-    axes = list(range(2, g.rank))
-    if static(g, axes) is not None or g.shape[2:] == windows.shape[2:]:
-        return g
-    return _extend(g, sizes(windows, axes), axes)
+def as_many(g: Value, windows: Value, axes: Sequence[int]) -> Value:
+    """`g` with as many windows as `windows` has on `axes`: a ceil-mode pool of dynamic size may have dropped the last.
 
-
-def _extend(g: Value, windows: Value, axes: Sequence[int]) -> Value:
-    """`g` with zeros appended along `axes` up to the numbers in `windows`."""
+    Zeros are appended on the spatial axes of `g` (N, C, *space).
+    """
     nothing = g.tape.constant([0] * (g.rank + 2), INT64)
-    return op.Pad(g, pads=op.Concat(nothing, op.Sub(windows, sizes(g, axes)), axis=0))
+    return op.Pad(g, pads=op.Concat(nothing, op.Sub(sizes(windows, axes), sizes(g, _space(g))), axis=0))
 
 
 def _counted(x: Value, y: Value, window: Window, ceil: bool, include_pad: bool) -> "Value | float":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from onnxcam.grad.registry import STOP, Rule, vjp
 from onnxcam.grad.rules.interpolation import FLOAT, below, ceil, equal, floor, larger, magnitude, smaller
-from onnxcam.grad.rules.pooling import first_largest
+from onnxcam.grad.rules.maximum import first_largest
 from onnxcam.grad.scatter import numbers, one_hot, span
 from onnxcam.grad.shapes import INT64, each_size, reshape, reshape_like, sizes, take
 from onnxcam.grad.tensor import Value, op
