@@ -10,6 +10,7 @@ import numpy.typing as npt
 from onnxcam import image
 from onnxcam.errors import InputError
 from onnxcam.geometry import Geometry
+from onnxcam.inspection import Score
 from onnxcam.targets import Box, Character, Goal, Step
 from onnxcam.targets.goal import BOX, INDEX, TARGET
 from onnxcam.targets.places import MASK, POINT
@@ -49,13 +50,15 @@ def into_photos(found: Mapping[str, Array] | None, laid: Sequence[Geometry]) -> 
     return placed
 
 
-def refuse_lost(found: Mapping[str, Array], goals: Sequence[Goal], given: Mapping[str, Array], first: int) -> None:
-    """Raise InputError for a class, box, step or character that is not there; what has a number must be."""
-    if TARGET in given and "class" in found and not isinstance(goals[0], (Box, Character, Step)):
-        asked = given[TARGET]
-        strange = asked[(asked >= 0) & (asked != found["class"][:, 0])]
-        if strange.size:
-            raise InputError(f"No class {strange[0]}: the model answered with fewer.")
+def refuse_lost(
+    found: Mapping[str, Array], goals: Sequence[Goal], given: Mapping[str, Array], first: int, score: Score,
+    shape: Sequence[int],
+) -> None:  # fmt: skip
+    """Raise InputError for a class, box, step or character that is not there; `shape` is the score's in this run."""
+    classes = shape[score.axis if len(shape) > 1 else 0]
+    for name, asked in given.items():
+        if name.startswith(TARGET) and score.boxes is None and asked.max() >= classes:
+            raise InputError(f"No class {asked.max()}: the model answered with {classes} classes.")
     for k, goal in enumerate(goals):
         lost: list[int] = np.flatnonzero(found["index"][:, k] < 0).tolist() if "index" in found else []
         every = isinstance(goal, Character) and goal.index < 0

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-import onnx
-
+from onnxcam.choice import FLOAT, INT32, INT64, cast
 from onnxcam.grad.infer import Type
 from onnxcam.grad.tensor import Tape, Value, op
 from onnxcam.inspection import Inspection, Score
@@ -21,7 +20,7 @@ def parameters(goals: Sequence[Goal]) -> dict[str, Array]:
 
 def declared(name: str, default: Array) -> Type:
     """The type of an input: any number of rows, and masks of any size."""
-    dtype = onnx.TensorProto.INT64 if default.dtype.kind in "iu" else onnx.TensorProto.FLOAT
+    dtype = INT64 if default.dtype.kind in "iu" else FLOAT
     rest = [f"{name}/{i}" if name.startswith(MASK) else d for i, d in enumerate(default.shape)][1:]
     return Type(dtype, ("cam/targets" if name == TARGET else f"{name}/rows", *rest))
 
@@ -41,13 +40,17 @@ def findings(found: Sequence[Answer]) -> dict[str, Value]:
     rows: dict[str, list[Value]] = {NUMBER: [a.number for a in found]}
     for name in found[0].found:
         rows[FOUND + name] = [a.found[name] for a in found]
-    if len(found) == 1:
-        return {name: values[0] for name, values in rows.items()}
-    return {name: op.Concat(*(op.Unsqueeze(v, axes=[1]) for v in values), axis=1) for name, values in rows.items()}
+    return {name: cast(_beside(values), FLOAT) for name, values in rows.items()}
 
 
 def chosen_classes(found: Sequence[Answer]) -> Value:
     """The classes that are explained, int64 [N], or [N, K] for K targets; −1 where a target has none."""
-    classes = [a.found["class"] if "class" in a.found else a.number * 0.0 - 1.0 for a in found]
-    joined = classes[0] if len(found) == 1 else op.Concat(*(op.Unsqueeze(c, axes=[1]) for c in classes), axis=1)
-    return op.Cast(joined, to=onnx.TensorProto.INT64)
+    classes = [a.found["class"] if "class" in a.found else cast(a.number * 0.0 - 1.0, INT32) for a in found]
+    return cast(_beside(classes), INT64)
+
+
+def _beside(values: Sequence[Value]) -> Value:
+    """[N] as it is, or those of K targets as [N, K]."""
+    if len(values) == 1:
+        return values[0]
+    return op.Concat(*(op.Unsqueeze(v, axes=[1]) for v in values), axis=1)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -13,7 +13,7 @@ from onnxcam.errors import InputError
 from onnxcam.explainable import extend
 from onnxcam.grad.precision import Arithmetic
 from onnxcam.methods import find
-from onnxcam.model import ModelLike, Source, destination, write
+from onnxcam.model import ModelLike, Source, destination, write, write_all
 from onnxcam.original import put
 from onnxcam.plan import DType, Plan, Recipe, Size, default_method, plan, told_method, told_target
 from onnxcam.preprocessing import Preprocess
@@ -73,6 +73,9 @@ def convert(
     """
     chosen = plan(model, layers, score, informed)
     emit = [emit] if isinstance(emit, str) else emit
+    if emit is not None and not isinstance(emit, Iterable):
+        raise InputError(f"What a file emits is named, as in ['heatmap', 'score'], not {emit!r}.")
+    emit = emit and list(emit)
     names = find_labels(labels, chosen)
     target = told_target(chosen.told) if target is None else target
     if method is None and "heatmap" in (emit or ()):
@@ -82,7 +85,7 @@ def convert(
         emit = ("activation", "gradient") if method is None or find(method).uses == "gradient" else ("activation",)
     wanted, goals = _aimed(target, chosen, names)
     method = default_method(goals) if method is None and "heatmap" in emit else method
-    recipe = Recipe(emit, wanted, method, dict(options or {}), heatmap, size, gate, arithmetic, goals, required)
+    recipe = Recipe(emit, wanted, method, options or {}, heatmap, size, gate, arithmetic, goals, required)
     _check_paths(output, tail, triton, gate, chosen.source)
     extended = extend(chosen, recipe)
     given = {key for key, what in (("cam.classes", labels), ("cam.preprocess", preprocess)) if what != "auto"}
@@ -110,8 +113,7 @@ def _write(
     if tail is None:
         write(extended, output, chosen.source)
         return
-    for part, path in zip(split(extended, chosen), (output, tail), strict=True):
-        write(part, path, chosen.source)
+    write_all(dict(zip((output, tail), split(extended, chosen), strict=True)), chosen.source)
 
 
 def _check_paths(

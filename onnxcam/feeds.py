@@ -18,8 +18,8 @@ Array = npt.NDArray[Any]
 class Inputs:
     """The inputs of a model; `picture` is the one that the map is drawn on, where that is known.
 
-    Inside, every array has the samples first. Where the model takes one picture without an axis for them, `read` adds
-    it and `given` takes it away: the border is here.
+    Inside, every array has the samples first, and a picture has an axis for colours. Where the model takes it without
+    one of these, `read` adds it and `given` takes it away: the border is here.
     """
 
     inputs: tuple[Input, ...]
@@ -46,6 +46,7 @@ class Inputs:
             raise InputError(f"What is given is no array: {error}.") from error
         if self.bare:
             feeds = {i.name: _batch(i, feeds[i.name]) for i in self.inputs if i.name in feeds}
+        feeds |= {i.name: _coloured(i, feeds[i.name]) for i in self.inputs if i.grey and i.name in feeds}
         lengths = {v.shape[0] if v.ndim else 0 for v in feeds.values()}
         if len(lengths) != 1 or 0 in lengths:
             raise InputError(
@@ -57,7 +58,8 @@ class Inputs:
     def given(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """A batch as the model takes it, with whatever else is fed to it."""
         own = {i.name for i in self.inputs} if self.bare else ()
-        return {k: v[0] if k in own else v for k, v in feeds.items()}
+        grey = {i.name for i in self.inputs if i.grey}
+        return {k: v[0] if k in own else v[:, 0] if k in grey else v for k, v in feeds.items()}
 
     def image(self, feeds: Mapping[str, Array]) -> Input:
         """The input that the map is drawn on, as one of a batch."""
@@ -97,6 +99,16 @@ class Inputs:
     def bare(self) -> bool:
         """Whether the model takes one picture, without an axis for samples."""
         return any(i.bare for i in self.inputs)
+
+
+def _coloured(own: Input, array: Array) -> Array:
+    """Grey pictures with an axis for their colour. Raises InputError for what has several colours."""
+    if array.ndim == len(own.shape):
+        return np.expand_dims(array, 1)
+    if array.ndim != len(own.shape) + 1 or array.shape[1] != 1:
+        shape = ", ".join(map(str, own.shape))
+        raise InputError(f"Input '{own.name}' takes grey pictures [{shape}]; given is {list(array.shape)}.")
+    return array
 
 
 def _batch(own: Input, array: Array) -> Array:

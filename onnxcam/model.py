@@ -4,7 +4,8 @@ import filecmp
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,16 +75,28 @@ def write(proto: onnx.ModelProto, output: str | os.PathLike[str], source: Source
 
     Raises InputError where that is the original itself, or cannot be written; ModelError over protobuf's 2 GB.
     """
-    path = destination(output, source)
-    try:
-        content = proto.SerializeToString()
-    except ValueError as error:
-        raise ModelError(f"Cannot write '{path}': over 2 GB in one file. Give the model with external data.") from error
-    files.folder(path.parent)
-    with files.replacing(path) as file:
-        file.write(content)
-        for location in source.external:
-            _copy(Path(source.folder) / location, path.parent / location)
+    write_all({output: proto}, source)
+
+
+def write_all(protos: Mapping[str | os.PathLike[str], onnx.ModelProto], source: Source) -> None:
+    """`write` for several, by their outputs: all of them, or none."""
+    with ExitStack() as done:
+        beside = set()
+        for output, proto in protos.items():
+            path = destination(output, source)
+            try:
+                content = proto.SerializeToString()
+            except ValueError as error:
+                raise ModelError(
+                    f"Cannot write '{path}': over 2 GB in one file. Give the model with external data."
+                ) from error
+            files.folder(path.parent)
+            file = done.enter_context(files.replacing(path))
+            file.write(content)
+            file.flush()  # a full disk says so before the first file is in its place
+            beside |= {(Path(source.folder) / location, path.parent / location) for location in source.external}
+        for data, target in sorted(beside):
+            _copy(data, target, done)
 
 
 def destination(output: str | os.PathLike[str], source: Source) -> Path:
@@ -182,12 +195,14 @@ def _check_external(source: Source) -> None:
             )
 
 
-def _copy(data: Path, target: Path) -> None:
+def _copy(data: Path, target: Path, done: ExitStack) -> None:
     """Put external data beside the result, unless it is there. Raises InputError where other data has its name."""
     if target.exists():
         if target.samefile(data) or filecmp.cmp(data, target, shallow=False):
             return
         raise InputError(f"'{target}' holds other data, and the weights have to lie there. Choose another folder.")
     files.folder(target.parent)
-    with data.open("rb") as original, files.replacing(target) as copy:
+    copy = done.enter_context(files.replacing(target))
+    with data.open("rb") as original:
         shutil.copyfileobj(original, copy, 1 << 24)
+    copy.flush()

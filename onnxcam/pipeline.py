@@ -90,8 +90,8 @@ class Explainer:
         files = Files(read_mask, lambda path: self._embedding(path, chosen, providers))
         self._targets = read_targets(target, chosen.score, self.labels, files)
         self.method: Method = find((made or default_method(self._targets.goals)) if method == "auto" else method)
+        self.method.check(options or {})
         self.options = dict(options or {})
-        self.method.check(self.options)
         self._heads = (
             {x.name: linear_head(chosen.forward, x, chosen.score) for x in chosen.layers}
             if self.method.uses == "weights"
@@ -228,7 +228,7 @@ class Explainer:
         outputs, count = self._run(feeds, given), len(self._targets.goals)
         found = {k.removeprefix(FOUND): v for k, v in outputs.items() if k.startswith((NUMBER, FOUND))}
         rows = {k: v if count > 1 else np.expand_dims(v, 1) for k, v in found.items()}
-        refuse_lost(rows, self._targets.goals, given, first)
+        refuse_lost(rows, self._targets.goals, given, first, self._score, outputs[SCORE].shape)
         columns = []
         for k in range(count):
             own = column(outputs, k) if count > 1 else outputs

@@ -116,8 +116,13 @@ def plan(
         raise InputError(f"A layer is named as `onnxcam inspect` does, not {layers!r}.")
     if names == ["auto"]:
         if not inspection.layers:
+            flat = next((i.name for i in inspection.inputs if len(i.shape) == 3), None)
+            hint = (
+                "" if flat is None else f" If '{flat}' is grey pictures, export with an axis for the colour: N×1×H×W."
+            )
             raise ModelError(
                 "The model has no feature map with a spatial extent on the way to its score: nothing to draw a map on."
+                + hint
             )
         levels = inspection.scores[0].boxes.levels if inspection.scores[0].boxes else ()
         chosen = tuple(x for x in inspection.layers if x.tensor in levels) or inspection.layers[:1]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.errors import InputError, ModelError, OnnxcamError, RuntimeUnavailable
+from onnxcam.errors import InputError, ModelError, OnnxcamError, RuntimeUnavailable, unknown
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -153,17 +153,26 @@ def _providers(ort: ModuleType, wanted: str | Sequence[str]) -> list[str]:
     if wanted == "auto":
         names = ["CUDAExecutionProvider"] if "CUDAExecutionProvider" in available else []
     else:
-        names = [_provider(w, available) for w in ([wanted] if isinstance(wanted, str) else wanted)]
+        given = [wanted] if isinstance(wanted, str) else list(wanted) if isinstance(wanted, Sequence) else [wanted]
+        names = [_provider(ort, name, available) for name in given]
     if "CUDAExecutionProvider" in names and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     return list(dict.fromkeys([*names, "CPUExecutionProvider"]))
 
 
-def _provider(name: str, available: Sequence[str]) -> str:
-    for full in available:
-        if name.lower() in (full.lower(), full.removesuffix("ExecutionProvider").lower()):
-            return full
+def _provider(ort: ModuleType, name: object, available: Sequence[str]) -> str:
+    """The full name. Raises RuntimeUnavailable for one that is not here, InputError for what is a provider nowhere."""
+    if not isinstance(name, str):
+        raise InputError(f"A provider is named, as 'cpu' or 'cuda' or 'auto', not {name!r}.")
+    known: dict[str, str] = {
+        p.removesuffix("ExecutionProvider").lower(): p for p in (*ort.get_all_providers(), *available)
+    }
+    short = name.lower().removesuffix("executionprovider")
+    if known.get(short) in available:
+        return known[short]
     there = ", ".join(p.removesuffix("ExecutionProvider").lower() for p in available if not p.startswith("Azure"))
+    if short not in known:
+        raise InputError(f"{unknown('provider', name, known)} This onnxruntime has: {there}.")
     raise RuntimeUnavailable(f"This onnxruntime has no provider '{name}'. It has: {there}. See: onnxcam doctor")
 
 

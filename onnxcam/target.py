@@ -1,20 +1,13 @@
-"""Which scalar is explained: the gradient of a score's elements, written into the graph.
-
-Only float arithmetic: no ArgMax, OneHot, Equal or Where, which several providers lack or run on the CPU. The largest
-score is found as in a max pool, the one-hot row is 1 − step(|class − target|). The trap: a runtime may compute in
-bfloat16 of its own accord, as OpenVINO does, and there 285 is 284. So a class is written with two digits, base 256.
-"""
+"""Which scalar is explained: the gradient of a score's elements, written into the graph."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
+from onnxcam.choice import FLOAT, INT32, INT64, cast, elect, equal, least, numbers, reshaped, row, total
 from onnxcam.errors import InputError, unknown
-from onnxcam.grad.mask import step
 from onnxcam.grad.tensor import Value, op, split
 from onnxcam.inspection import Score
 
@@ -23,100 +16,54 @@ Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
 
 TOP = -1  # the target that means: the class with the largest score
-_BASE = 256  # whole numbers up to it are exact in bfloat16
-
-
-def one_hot(score: Value, target: Value) -> Value:
-    """The seed: 1 at each sample's target class, in the shape and type of `score` (N, C, …).
-
-    `target` is int64 [1] or [N]; −1 is the top class. Elements beyond the class axis are summed.
-    """
-    return picked(score, target)[1][0]
 
 
 def picked(score: Value, target: Value) -> tuple[Value, list[Value]]:
-    """The class of each sample that `target` means, int64 [N, 1], and its seed as `one_hot` makes it."""
-    sums, axis = _sums(score), 1 if score.rank > 1 else 0
-    below = step(op.ReduceMax(sums, axes=[axis], keepdims=1) - sums)
-    wanted = op.Unsqueeze(target, axes=list(range(1, score.rank))) if score.rank > 1 else target
-    automatic = step(-_float(wanted))
-    chosen = []
-    for digit, given in zip(_digits(score), _split(score, wanted), strict=True):
-        top = op.ReduceMin(below * float(_BASE) + digit, axes=[axis], keepdims=1)
-        below = below + step(op.Abs(digit - top))
-        chosen.append(automatic * top + (1 - automatic) * given)
-    classes = _joined([op.Unsqueeze(x, axes=[0]) if score.rank == 1 else x for x in chosen])
-    if score.rank > 2:
-        classes = op.Squeeze(classes, axes=list(range(2, score.rank)))
-    return classes, [_row(score, chosen)]
+    """The class of each sample that `target` means, int64 [N, 1], and its seed.
+
+    `target` is int64 [1] or [N]; −1 is the top class: that with the largest sum over what is beyond the class axis.
+    """
+    cls = elect(_sums(score), _axis(score), row(target, score.rank))
+    classes = reshaped(cls, 2)
+    return op.Cast(least(classes, TOP), to=INT64), [one_hot(score, least(cls, 0))]
 
 
 def best(score: Value, count: int) -> tuple[Value, list[Value]]:
-    """The classes with the largest scores, best first, int64 [N, count], and a seed for each as `one_hot` makes it."""
+    """The classes with the largest scores, best first, int64 [N, count], and a seed for each."""
     sums = _sums(score)
     flat = op.Squeeze(sums, axes=list(range(2, score.rank))) if score.rank > 2 else sums
     if score.rank == 1:
         flat = op.Unsqueeze(flat, axes=[0])
     size = count if flat.tape.graph.opsets[""] < 10 else [count]  # an attribute there
     _, classes = flat.tape.emit("TopK", [flat], {"K": size, "axis": 1}, 2)
-    seeds = []
-    for column in split(classes, 1, [1] * count) if count > 1 else [classes]:
-        chosen = op.Unsqueeze(column, axes=list(range(2, score.rank))) if score.rank > 2 else column
-        seeds.append(_row(score, _split(score, chosen if score.rank > 1 else op.Squeeze(chosen, axes=[0]))))
-    return classes, seeds
+    narrow = op.Cast(classes, to=INT32)
+    columns = split(narrow, 1, [1] * count) if count > 1 else [narrow]
+    return classes, [one_hot(score, reshaped(x, score.rank)) for x in columns]
 
 
-def _classes(score: Value) -> int:
-    classes = score.shape[1 if score.rank > 1 else 0]
-    if not isinstance(classes, int):
+def one_hot(score: Value, cls: Value) -> Value:
+    """The seed: 1 at the class `cls`, int32 [N, 1, …] from 0 on, in the shape and type of `score` (N, C, …)."""
+    hot = equal(numbers(score, _axis(score)), cls)
+    if score.rank == 2 and score.dtype == FLOAT and score.tape.graph.opsets[""] >= 12:
+        score.tape.hot[hot.name] = reshaped(cls, 1)
+    seed = hot if score.rank < 3 else hot + score.tape.constant(0, FLOAT) * cast(score, FLOAT)
+    return cast(seed, score.dtype)
+
+
+def _axis(score: Value) -> int:
+    """The axis of the classes. Raises InputError where nobody knows how many there are."""
+    axis = 1 if score.rank > 1 else 0
+    if not isinstance(score.shape[axis], int):
         raise InputError(
             f"The number of classes of '{score.name}' is not fixed in the model. Fix it, or choose another score."
         )
-    return classes
+    return axis
 
 
 def _sums(score: Value) -> Value:
     """Sums of each class in float32, with further axes of length 1."""
-    values = _float(score)
-    return op.ReduceSum(values, axes=list(range(2, score.rank)), keepdims=1) if score.rank > 2 else values
-
-
-def _digits(score: Value) -> list[Value]:
-    """The numbers of the classes, to compare with: float digits, the highest first."""
-    numbers = np.arange(_classes(score)).reshape(-1, *[1] * (score.rank - 2))
-    parts = [numbers] if _classes(score) <= _BASE else [numbers // _BASE, numbers % _BASE]
-    return [score.tape.constant(part, onnx.TensorProto.FLOAT) for part in parts]
-
-
-def _split(score: Value, chosen: Value) -> list[Value]:
-    """The digits of int64 classes."""
-    if _classes(score) <= _BASE:
-        return [_float(chosen)]
-    high = chosen / _BASE
-    return [_float(high), _float(chosen - high * _BASE)]
-
-
-def _joined(digits: Sequence[Value]) -> Value:
-    """The int64 class of its digits."""
-    whole = [op.Cast(digit, to=onnx.TensorProto.INT64) for digit in digits]
-    joined = whole[0] if len(whole) == 1 else whole[0] * _BASE + whole[1]
-    return op.Max(joined, -1) if joined.tape.graph.opsets[""] >= 12 else joined  # scores that are no numbers
-
-
-def _row(score: Value, chosen: Sequence[Value]) -> Value:
-    """The seed of the class with the digits `chosen`: (N, 1, …), or [1] for a score without a batch."""
-    digits = zip(_digits(score), chosen, strict=True)
-    rows = [1 - step(op.Abs(digit - each)) for digit, each in digits]
-    row = rows[0] if len(rows) == 1 else rows[0] * rows[1]
-    if score.rank == 2 and score.dtype == onnx.TensorProto.FLOAT and score.tape.graph.opsets[""] >= 12:
-        place = op.Squeeze(_joined(chosen), axes=[1])
-        score.tape.hot[row.name] = op.Max(place, 0)  # scores that are not numbers have no place
-    seed = row if score.rank < 3 else row + score.tape.constant(0, onnx.TensorProto.FLOAT) * _float(score)
-    return op.Cast(seed, to=score.dtype) if score.dtype != onnx.TensorProto.FLOAT else seed
-
-
-def _float(score: Value) -> Value:
-    return op.Cast(score, to=onnx.TensorProto.FLOAT) if score.dtype != onnx.TensorProto.FLOAT else score
+    values = cast(score, FLOAT)
+    return total(values, range(2, score.rank)) if score.rank > 2 else values
 
 
 def class_index(target: int | str, score: Score, labels: tuple[str, ...] | None) -> int:

@@ -58,9 +58,11 @@ def settle(model: keras.Model, images: np.ndarray) -> None:
     rng = np.random.default_rng(0)
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:
-        width = norm.gamma.shape[0]
-        norm.gamma.assign(rng.uniform(0.5, 1.0, width))
-        norm.beta.assign(rng.normal(0.7, 0.5, width))
+        width = norm.moving_mean.shape[0]
+        if norm.scale:
+            norm.gamma.assign(rng.uniform(0.5, 1.0, width))
+        if norm.center:
+            norm.beta.assign(rng.normal(0.7, 0.5, width))
         norm.momentum = 0.0  # the statistics of the last batch
     model(images, training=True)
 

@@ -21,7 +21,14 @@ STEP = 1e-5
 
 
 def asked(
-    goal: Goal, arrays: Arrays, score: Score, *, given: Arrays | None = None, opset: int = 17, fixed: bool = False
+    goal: Goal,
+    arrays: Arrays,
+    score: Score,
+    *,
+    given: Arrays | None = None,
+    opset: int = 17,
+    fixed: bool = False,
+    by: Callable[[onnx.ModelProto, Arrays], dict[str, Any]] = run,
 ) -> dict[str, Any]:
     """Seed, number and findings for tensors of those values, the score's among them; sizes are open unless `fixed`."""
     tensors = dict(arrays)
@@ -38,7 +45,7 @@ def asked(
         result.graph.initializer.append(numpy_helper.from_array(default, name))
     onnx.checker.check_model(result, full_check=True)
     assert answer.seed.type == forward.type(score.tensor)
-    found = run(result, {f"{k}.in": v for k, v in tensors.items()} | dict(given or {}))
+    found = by(result, {f"{k}.in": v for k, v in tensors.items()} | dict(given or {}))
     return {k.removeprefix("found/"): v for k, v in found.items() if k.startswith("found/")}
 
 

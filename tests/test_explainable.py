@@ -383,6 +383,9 @@ def test_layers_of_one_name_are_told_apart():
         ({"method": "gradcan"}, "No method 'gradcan'. Did you mean 'gradcam'"),
         ({"emit": ["gradeint"]}, "No output to emit 'gradeint'. Did you mean 'gradient'"),
         ({"emit": []}, "Nothing to emit"),
+        ({"emit": 3}, "What a file emits is named, as in ['heatmap', 'score'], not 3"),
+        ({"emit": [3]}, "No output to emit '3'"),
+        ({"options": 3}, "Options of a method come as a dict of names and values, not 3"),
     ],
 )
 def test_a_wrong_choice_is_one_clear_line(tmp_path, options, said):

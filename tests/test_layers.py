@@ -49,7 +49,7 @@ ORDER = [
     "grad.loops",
     "grad.rules.convolution",
     "grad.rules.interpolation | grad.rules.pooling",
-    "grad.rules.sampling",
+    "grad.rules.maximum | grad.rules.sampling",
     "grad.rules.*",
     "grad.rules",
     "grad.vjp",
@@ -65,8 +65,8 @@ ORDER = [
     "inspection.detection",
     "inspection.*",
     "inspection",
+    "choice",
     "target",
-    "targets.choice",
     "targets.goal",
     "targets.heads",
     "targets.boxes | targets.classes | targets.places | targets.sequences | targets.vectors",
@@ -114,7 +114,7 @@ HOMES = {
     "cv2": "image | view",
     "google": "model",  # protobuf's error for bytes that are no message
     "numpy": "*",
-    "onnx": "model | original | triton | trial | grad.* | profiles.* | inspection* | target* | aims | traced | plan"
+    "onnx": "model | original | triton | trial | grad.* | profiles.* | inspection* | choice | target* | traced | plan"
     " | drawing | splitting | explainable | conversion",
     "onnx_graphsurgeon": "model | grad.* | inspection* | target | explainable",
     "onnxruntime": "run",

@@ -114,9 +114,28 @@ def test_a_provider_by_any_of_its_names(providers):
     assert session("net (float[N] x) => (float[N] y) { y = Relu(x) }", providers).provider == "CPUExecutionProvider"
 
 
-@pytest.mark.parametrize("name", ["cdua", "tpu", ""])
-def test_a_provider_that_is_not_there_is_never_replaced(name):
-    with pytest.raises(RuntimeUnavailable, match=f"no provider '{name}'. It has: .*cpu"):
+def test_a_provider_that_is_not_there_is_never_replaced():
+    there = onnxruntime.get_available_providers()
+    name = next(p for p in ("CUDA", "CoreML", "DML") if f"{p}ExecutionProvider" not in there)
+    for given in (name, name.lower(), [name], ["cpu", f"{name}ExecutionProvider"]):
+        with pytest.raises(RuntimeUnavailable, match=f"(?i)no provider '{name}.*'. It has: .*cpu"):
+            session("net (float[N] x) => (float[N] y) { y = Relu(x) }", given)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cdua", "No provider 'cdua'. Did you mean 'cuda'.* This onnxruntime has: .*cpu"),
+        ("tpu", "No provider 'tpu'.*cpu"),
+        ("", "No provider ''.*cpu"),
+        (["cpu", "cdua"], "No provider 'cdua'"),
+        (None, "not None"),
+        (3, "not 3"),
+        (["cpu", None], "not None"),
+    ],
+)
+def test_what_is_no_provider_anywhere_is_a_mistake(name, said):
+    with pytest.raises(InputError, match=said):
         session("net (float[N] x) => (float[N] y) { y = Relu(x) }", name)
 
 

@@ -169,8 +169,8 @@ def test_classes_that_only_a_run_can_count():
     for target, method in ((3, "eigencam"), ([0, 3], "eigencam"), ("top4", "eigencam"), (3, "scorecam")):
         with pytest.raises(InputError, match="answered with 3 classes"):
             onnxcam.Explainer(proto, method, target=target)(x)
-    for target in ("p:3", "odds:3", "finer:3"):
-        with pytest.raises(InputError, match="No class 3"):
+    for target in ("p:3", "odds:3", "finer:3", "p:3 - p:2", "p:2 - p:3", ["p:0 - p:1", "p:1 - p:3"]):
+        with pytest.raises(InputError, match="No class 3: the model answered with 3 classes"):
             onnxcam.Explainer(proto, target=target)(x)
 
 

@@ -27,7 +27,7 @@ class _Walk:
     def __init__(self, forward: Forward, picture: Input) -> None:
         self.forward, self.name = forward, picture.name
         self.rank, self.channels = len(picture.shape), picture.channels or 0
-        self.axis = picture.channel_axis
+        self.axis = None if picture.grey else picture.channel_axis  # until the graph adds one
         self.scale = np.ones(max(self.channels, 1))
         self.offset = np.zeros_like(self.scale)
         self.order = np.arange(len(self.scale))  # which of the input's channels is where now
@@ -97,11 +97,11 @@ class _Walk:
         perm = ints(node.attributes.get("perm")) or list(range(self.rank))[::-1]
         if len(perm) != self.rank:
             return False
-        self.axis = perm.index(self.axis)
+        self.axis = None if self.axis is None else perm.index(self.axis)
         return True
 
     def regroup(self, node: Node) -> bool:
-        """Axes that are added, or taken away: the samples of an image that came alone."""
+        """Axes that are added, or taken away: the samples of an image that came alone, the colour of a grey one."""
         kept = kept_axes(self.forward, node) if node.inputs[0] == self.name else None
         if kept is None or self.axis not in kept:
             return False

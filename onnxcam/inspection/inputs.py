@@ -5,7 +5,7 @@ import onnx
 
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Shape
-from onnxcam.inspection.parts import BARE, LAYOUTS, Input
+from onnxcam.inspection.parts import BARE, GREY, LAYOUTS, Input
 from onnxcam.inspection.walk import CHANNEL_SECOND, ints, kept_axes, plain, rank
 
 _COLOURS = (1, 3, 4)
@@ -30,6 +30,8 @@ def _layout(forward: Forward, name: str, shape: Shape) -> str | None:
     axes = _axes(forward, name, dims)
     if axes is not None and axes[0] is None and set(range(dims)) <= set(axes):
         return None if axes[1] is None else BARE.get((dims, axes[1]))
+    if axes is not None and dims == 3 and axes[0] == 0 and axes[1] is None and set(axes[2:]) == {1, 2}:
+        return GREY
     if axes is not None and axes[1] is not None:
         return LAYOUTS.get((dims, axes[1]))
     if dims != 4:

@@ -7,6 +7,7 @@ from onnxcam.grad.infer import Shape
 
 LAYOUTS = {(3, 1): "NCL", (3, 2): "NLC", (4, 1): "NCHW", (4, 3): "NHWC", (5, 1): "NCDHW", (5, 4): "NDHWC"}
 BARE = {(rank - 1, channel - 1): layout[1:] for (rank, channel), layout in LAYOUTS.items()}  # without samples
+GREY = "NHW"
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Input:
-    """An input of the model; `layout` only for one that looks like an image, without N where it takes one at a time."""
+    """An input of the model; `layout` only for one that looks like an image.
+
+    It lacks N where the model takes one image at a time, and is NHW where a grey one has no axis for its colour.
+    """
 
     name: str
     shape: Shape
@@ -130,8 +134,8 @@ class Input:
     @property
     def channels(self) -> int | None:
         """Number of colour channels, where it is known."""
-        if self.layout is None:
-            return None
+        if self.layout is None or self.grey:
+            return 1 if self.grey else None
         size = self.shape[self.channel_axis]
         return size if isinstance(size, int) else None
 
@@ -152,6 +156,13 @@ class Input:
         return self.layout is not None and "N" not in self.layout
 
     @property
+    def grey(self) -> bool:
+        """Whether it is images without an axis for colours."""
+        return self.layout == GREY
+
+    @property
     def batched(self) -> "Input":
-        """The same with samples first: a bare image as a batch of one."""
+        """The same with samples first, a bare image as a batch of one, and an axis for the colour of a grey one."""
+        if self.grey:
+            return replace(self, shape=(self.shape[0], 1, *self.shape[1:]), layout="NCHW")
         return replace(self, shape=(1, *self.shape), layout=f"N{self.layout}") if self.bare else self

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.infer import Shape
 
 CHANNEL_SECOND = frozenset({
     "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool", "GlobalLpPool",
@@ -56,8 +57,20 @@ def kept_axes(forward: Forward, node: Node) -> list[int | None] | None:
         gone = {int(str(node.attributes.get("axis", 0))) % before}
     elif node.op == "Reshape":
         shapes = [forward.type(name).shape or () for name in (node.inputs[0], node.outputs[0])]
-        return [None, *range(before)] if shapes[1] == (1, *shapes[0]) else None
+        return _one_more(*shapes)
     return [a for a in range(before) if a not in gone] if gone else None
+
+
+def _one_more(before: Shape, after: Shape) -> list[int | None] | None:
+    """The axes of a tensor that is reshaped to one with an axis of 1 more; None for another shape."""
+    axes: list[int | None] = list(range(len(before)))
+    if after == (1, *before):
+        return [None, *axes]
+    fixed = all(isinstance(d, int) for d in before[1:])  # what is open has to be the samples then, whatever its name is
+    for at in range(1, len(after)) if fixed and before else ():
+        if after[1:] == (*before[1:at], 1, *before[at:]):
+            return [*axes[:at], None, *axes[at:]]
+    return None
 
 
 def _axes(forward: Forward, node: Node) -> list[int]:

@@ -51,6 +51,8 @@ class Method:
 
     def check(self, options: Mapping[str, object]) -> None:
         """Raise InputError for an option that the method does not have, or a value that it does not take."""
+        if not isinstance(options, Mapping):
+            raise InputError(f"Options of a method come as a dict of names and values, not {options!r}.")
         for name, value in options.items():
             if name not in self.options:
                 raise unknown(f"{self.name} option", name, self.options)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from onnxcam.choice import INT32, cast, choose, equal, largest, located, negative, numbers, per_sample, row, total
 from onnxcam.errors import InputError
 from onnxcam.grad.mask import step
 from onnxcam.grad.tensor import Value, op
 from onnxcam.target import TOP
-from onnxcam.targets.choice import choose, equal, largest, numbers, per_sample, row, total
 from onnxcam.targets.goal import BOX, INDEX, TARGET, Answer, Array, OfClass, Scene, chosen, measured
 from onnxcam.targets.heads import Candidates, candidates, corners, overlap
 
@@ -57,13 +57,13 @@ class Box(OfClass):
             again = step(overlap(places, total(best * places, [1])) - SAME)
             preferred = preferred * (1 - best) * (1 - again)
         best = largest(preferred, 1) * step(op.ReduceMax(preferred, axes=[1], keepdims=1))
-        automatic, order = step(-index), numbers(found.scores, 1)
-        box = automatic * best + (1 - automatic) * equal(order, index)
+        automatic = negative(index)
+        box = automatic * best + (1 - automatic) * equal(numbers(found.scores, 1), index)
         mask, cls = _class_of(found, box, wanted)
         seed = box * mask
         what = {
             "class": cls,
-            "index": per_sample(box * order) + per_sample(box) - 1.0,
+            "index": located(box, 1),
             "box": op.Squeeze(total(box * places, [1]), axes=[1]),
             "certainty": per_sample(seed * found.certainty),
         }
@@ -72,7 +72,7 @@ class Box(OfClass):
 
 def _certainty(found: Candidates, wanted: Value) -> Value:
     """How certain each box is of the class wanted, −1 for any: (N, boxes, 1)."""
-    any_ = step(-wanted)
+    any_ = negative(wanted)
     if found.labels is not None:
         return found.certainty * (any_ + (1 - any_) * equal(found.labels, wanted))
     fits = any_ + (1 - any_) * equal(numbers(found.scores, 2), wanted)
@@ -80,9 +80,8 @@ def _certainty(found: Candidates, wanted: Value) -> Value:
 
 
 def _class_of(found: Candidates, box: Value, wanted: Value) -> tuple[Value, Value]:
-    """A mask of the class explained (N, 1, classes), the wanted or the most certain one of the box; its number [N]."""
-    there = per_sample(box)
+    """A mask of the class (N, 1, classes), the wanted or the most certain one of the box, and its number, int32 [N]."""
     if found.labels is not None:
-        return total(box, [1]), per_sample(box * found.labels) + there - 1.0
+        return total(box, [1]), per_sample(cast(box, INT32) * (found.labels + 1)) - 1
     mask = choose(total(box * found.certainty, [1]), 2, wanted)
-    return mask, (per_sample(mask * numbers(found.scores, 2)) + 1.0) * there - 1.0
+    return mask, located(mask * total(box, [1]), 2)

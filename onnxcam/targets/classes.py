@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 
+from onnxcam.choice import HUGE, largest, least, lowered, per_sample, reshaped, softmax, total
 from onnxcam.errors import InputError
 from onnxcam.grad.tensor import Value, op
 from onnxcam.inspection import Score
 from onnxcam.target import TOP, one_hot
-from onnxcam.targets.choice import HUGE, largest, lowered, per_sample, softmax, total
 from onnxcam.targets.goal import TARGET, Answer, Array, Goal, OfClass, Scene
 
 
@@ -22,7 +22,10 @@ class Class(OfClass):
         """D z_c / d z = 1[c]."""
         mask, cls = scene.pick(given[TARGET])
         y = scene.y
-        seed = y.tape.retype(one_hot(y, given[TARGET]), y.type) if scene.axis == 1 else scene.seed(mask)
+        if scene.axis == 1:
+            seed = y.tape.retype(one_hot(y, reshaped(least(cls, 0), y.rank)), y.type)
+        else:
+            seed = scene.seed(mask)
         return Answer(seed, per_sample(mask * scene.z), {"class": cls})
 
 

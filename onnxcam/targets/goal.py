@@ -11,12 +11,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.choice import FLOAT, INT64, cast, elect, equal, floats, numbers, reshaped, row, total
 from onnxcam.errors import InputError
 from onnxcam.grad.shapes import shape_of, sizes
 from onnxcam.grad.tensor import Value, op
 from onnxcam.inspection import Input, Score
 from onnxcam.target import TOP
-from onnxcam.targets.choice import FLOAT, INT64, choose, floats, numbers, per_sample, row, total
 
 Array = npt.NDArray[Any]
 
@@ -59,23 +59,22 @@ class Scene:
         return op.Cast(sizes(picture, (space[::-1] * 2)[:2]), to=FLOAT)
 
     def pick(self, wanted: Value, weight: Value | None = None, *, peak: bool = False) -> tuple[Value, Value]:
-        """A mask of one class along the class axis alone, and its number [N]: `wanted`, or the largest where it is −1.
+        """A mask of one class along the class axis alone, and its number, int32 [N]: `wanted`, or the largest for −1.
 
         The largest has the largest sum over all places, each times `weight`; with `peak` the largest element.
         """
         of_class = self.z if weight is None else self.z * weight
         if self.places:
             of_class = op.ReduceMax(of_class, axes=self.places, keepdims=1) if peak else total(of_class, self.places)
-        mask = choose(of_class, self.axis, row(wanted, of_class.rank))
-        return mask, per_sample(mask * numbers(self.z, self.axis))
+        cls = elect(of_class, self.axis, row(wanted, of_class.rank))
+        return equal(numbers(self.z, self.axis), cls), reshaped(cls, 1)
 
     def seed(self, seed: Value) -> Value:
         """A seed that broadcasts to the shape of `z`, in exactly the score's shape and type."""
         y = self.y
         full = seed if seed.type.is_static and seed.shape == self.z.shape else _spread(seed, self.z)
         full = full if y.rank > 1 else op.Squeeze(full, axes=[0])
-        cast = op.Cast(full, to=y.dtype) if full.dtype != y.dtype else full
-        return y.tape.retype(cast, y.type)
+        return y.tape.retype(cast(full, y.dtype), y.type)
 
     def constant(self, array: Array) -> Value:
         """A constant beside the score: integers as int64, all else as float32."""
@@ -92,8 +91,8 @@ class Answer:
     """What a target makes of a score.
 
     seed: d number / d score, in the score's shape and type. number: what is explained, float32 [N].
-    found: what was chosen, float32: `class` [N] and `index` [N], −1 where there is none, `box` and `place` in pixels
-    of the model's input, [N, 4] and [N, 2].
+    found: what was chosen: `class` and `index`, int32 [N], −1 where there is none; float32 `certainty` [N], and `box`
+    and `place` in pixels of the model's input, [N, 4] and [N, 2].
     """
 
     seed: Value

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxcam.choice import FLOAT, HUGE, INT32, cast, equal, floats, numbers, softmax, total
 from onnxcam.errors import InputError
 from onnxcam.grad.tensor import Value, op
 from onnxcam.inspection import Boxes
-from onnxcam.targets.choice import FLOAT, HUGE, equal, floats, numbers, softmax, total
 from onnxcam.targets.goal import Scene
 
 
@@ -16,8 +16,8 @@ from onnxcam.targets.goal import Scene
 class Candidates:
     """What a detector offers.
 
-    scores: (N, boxes, classes), what is explained. certainty: the same in 0..1, to choose by. labels: the class of each
-    box (N, boxes, 1) where `scores` has one column for all. back: a seed of `scores` as one of the score tensor.
+    scores: (N, boxes, classes), what is explained. certainty: the same in 0..1, to choose by. labels: int32 (N, boxes,
+    1), the class of each box where `scores` has one column for all. back: a seed of `scores` as one of the score.
     """
 
     scores: Value
@@ -65,7 +65,7 @@ def _list(scene: Scene, boxes: Boxes) -> Candidates:
     z = scene.z
     column = z.tape.constant(np.eye(int(z.shape[2]))[4], FLOAT)
     scores = _cut(z, 2, 4, 5)
-    return Candidates(scores, scores, lambda seed: seed * column, _cut(z, 2, 5, 6))
+    return Candidates(scores, scores, lambda seed: seed * column, cast(_cut(z, 2, 5, 6), INT32))
 
 
 def _apart(scene: Scene, boxes: Boxes) -> Candidates:
@@ -75,15 +75,14 @@ def _apart(scene: Scene, boxes: Boxes) -> Candidates:
     shared = scene.score.activation == "softmax" or boxes.background is not None
     certainty = softmax(scores, 2) if shared else op.Sigmoid(scores)
     if boxes.background is not None:
-        nothing = scores.tape.constant(boxes.background, FLOAT)
-        certainty = certainty * (1 - equal(numbers(scores, 2), nothing))
+        certainty = certainty * (1 - equal(numbers(scores, 2), boxes.background))
     return Candidates(scores, certainty, lambda seed: op.Transpose(seed, perm=[0, 2, 1]) if turned else seed)
 
 
 def _few(scene: Scene, boxes: Boxes) -> Candidates:
     """(boxes,) or (N, boxes): those that the graph has chosen, with a tensor of class numbers."""
     scores = op.Unsqueeze(scene.z, axes=[2])
-    labels = op.Unsqueeze(_batched(floats(scene.y.tape.value(boxes.labels)), 2), axes=[2])
+    labels = op.Unsqueeze(_batched(cast(scene.y.tape.value(boxes.labels), INT32), 2), axes=[2])
     return Candidates(scores, scores, lambda seed: op.Squeeze(seed, axes=[2]), labels)
 
 

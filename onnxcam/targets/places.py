@@ -9,12 +9,26 @@ from typing import Literal
 
 import numpy as np
 
+from onnxcam.choice import (
+    FLOAT,
+    INT32,
+    INT64,
+    cast,
+    column,
+    entry,
+    equal,
+    largest,
+    length,
+    numbers,
+    per_sample,
+    row,
+    total,
+)  # fmt: skip
 from onnxcam.errors import InputError
 from onnxcam.grad.mask import step
 from onnxcam.grad.shapes import shape_of, sizes
 from onnxcam.grad.tensor import Value, op
 from onnxcam.target import TOP
-from onnxcam.targets.choice import FLOAT, INT64, column, entry, equal, largest, length, numbers, per_sample, row, total
 from onnxcam.targets.goal import BOX, TARGET, Answer, Array, OfClass, Scene, measured
 
 MASK = "cam/mask"
@@ -97,10 +111,11 @@ class Point(OfClass):
         within = []
         for axis, i in zip(scene.places, (1, 0), strict=True):
             cell = op.Floor(column(given[POINT], i) * length(z, axis) / entry(extent, i))
-            within.append(equal(numbers(z, axis), row(cell, z.rank)))
+            within.append(equal(numbers(z, axis), row(cast(cell, INT32), z.rank)))
         places = within[0] * within[1]
         mask, cls = scene.pick(given[TARGET], places)
-        return _answer(scene, mask, places, {"class": cls, "place": given[POINT] + op.Unsqueeze(cls * 0.0, axes=[1])})
+        none = op.Unsqueeze(cast(cls * 0, FLOAT), axes=[1])
+        return _answer(scene, mask, places, {"class": cls, "place": given[POINT] + none})
 
 
 @dataclass(frozen=True)
@@ -124,7 +139,7 @@ class Rectangle(OfClass):
         z, extent = _plane(scene), scene.extent
         within = []
         for axis, i in zip(scene.places, (1, 0), strict=True):
-            middle = (numbers(z, axis) + 0.5) * (entry(extent, i) / length(z, axis))
+            middle = (numbers(z, axis, FLOAT) + 0.5) * (entry(extent, i) / length(z, axis))
             after = step(middle - row(column(given[BOX], i), z.rank))
             within.append(after * step(row(column(given[BOX], i + 2), z.rank) - middle))
         places = within[0] * within[1]
@@ -164,7 +179,7 @@ def _pixels(scene: Scene, places: Value) -> Value:
     """The middle of the one place chosen, (x, y) in pixels of the model's input, [N, 2]; y is 0 where there is no y."""
     columns = []
     for axis, i in zip(scene.places[::-1], (0, 1), strict=False):
-        at = per_sample(places * numbers(scene.z, axis))
+        at = per_sample(places * numbers(scene.z, axis, FLOAT))
         columns.append(op.Unsqueeze((at + 0.5) * entry(scene.extent, i) / length(scene.z, axis), axes=[1]))
     return op.Concat(columns[0], columns[1] if len(columns) > 1 else columns[0] * 0.0, axis=1)
 

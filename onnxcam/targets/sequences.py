@@ -6,11 +6,24 @@ A CTC reader says at each step a class or `blank`; equal classes in a row are on
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from onnxcam.choice import (
+    FLOAT,
+    INT32,
+    INT64,
+    cast,
+    choose,
+    equal,
+    largest,
+    located,
+    negative,
+    numbers,
+    per_sample,
+    row,
+    total,
+)
 from onnxcam.errors import InputError
-from onnxcam.grad.mask import step
 from onnxcam.grad.tensor import Value, op
 from onnxcam.target import TOP
-from onnxcam.targets.choice import FLOAT, INT64, choose, equal, first, numbers, per_sample, row, total
 from onnxcam.targets.goal import INDEX, TARGET, Answer, Array, OfClass, Scene, chosen
 
 STEPS, CLASSES = 1, 2
@@ -35,9 +48,8 @@ class Step(OfClass):
         here = equal(numbers(z, STEPS), index)
         mask = choose(total(here * z, [STEPS]), CLASSES, row(given[TARGET], 3))
         seed = here * mask
-        cls = per_sample(mask * numbers(z, CLASSES))
-        at = per_sample(here * (index + 1.0)) - 1.0
-        return Answer(scene.seed(seed), per_sample(seed * z), {"class": cls, "index": at + cls * 0.0})
+        cls = located(mask, CLASSES)
+        return Answer(scene.seed(seed), per_sample(seed * z), {"class": cls, "index": located(here, STEPS) + cls * 0})
 
 
 @dataclass(frozen=True)
@@ -60,23 +72,22 @@ class Character:
     def answer(self, scene: Scene, given: Mapping[str, Value]) -> Answer:
         """1[c] of the largest class, at the step where the character begins."""
         z = _sequence(scene)
-        index = numbers(z, CLASSES)
-        cls = first(z, CLASSES, index)
-        spoken = step(op.Abs(cls - float(self.blank)))
-        begins = spoken * step(op.Abs(cls - _before(cls)))
+        says = largest(z, CLASSES)
+        spoken = 1 - total(says * equal(numbers(z, CLASSES), self.blank), [CLASSES])
+        begins = spoken * (1 - total(says * _before(says), [CLASSES]))
         count = op.CumSum(begins, z.tape.constant(STEPS, INT64))
         wanted = row(given[INDEX], 3)
-        every = step(-wanted)
-        here = begins * (every + (1 - every) * equal(count, wanted + 1.0))
-        seed = here * equal(index, cls)
+        every = negative(wanted)
+        here = begins * (every + (1 - every) * equal(cast(count, INT32), wanted + 1))
+        seed = here * says
         one = here * (1 - every)
-        what = {"class": per_sample(one * (cls + 1.0)) - 1.0, "index": per_sample(one * count) - 1.0}
+        what = {"class": located(one * says, CLASSES), "index": per_sample(cast(one * count, INT32)) - 1}
         return Answer(scene.seed(seed), per_sample(seed * z), what)
 
 
-def _before(cls: Value) -> Value:
-    """The class of the step before, (N, steps, 1); −1 at the first."""
-    shifted = op.Pad(cls, cls.tape.constant([0, 1, 0, 0, 0, 0], INT64), cls.tape.constant(-1.0, FLOAT))
+def _before(says: Value) -> Value:
+    """The mask of the class of the step before, (N, steps, classes); of none at the first."""
+    shifted = op.Pad(says, says.tape.constant([0, 1, 0, 0, 0, 0], INT64), says.tape.constant(0.0, FLOAT))
     return op.Slice(shifted, starts=[0], ends=[-1], axes=[STEPS])
 
 

@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+from onnxcam.choice import INT64, per_sample, row, total
 from onnxcam.errors import InputError
 from onnxcam.grad.mask import step
 from onnxcam.grad.tensor import Value, op
-from onnxcam.targets.choice import INT64, per_sample, row, total
 from onnxcam.targets.goal import TARGET, Answer, Array, OfClass, Scene, measured
 
 REFERENCE = "cam/reference"

@@ -149,7 +149,8 @@ def test_operators_without_a_gradient_are_all_named_with_the_layer_that_works(ru
         (["--option", "alpha=1"], 2, ["gradcam option 'alpha'"]),
         (["--method", "gradcam++", "--option", "alpha=plan"], 2, ["'alpha'", "'plan'", "plain"]),
         (["--option", "alpha"], 2, ["KEY=VALUE"]),
-        (["--provider", "cdua"], 1, ["'cdua'", "cpu"]),
+        (["--provider", "cdua"], 2, ["'cdua'", "'cuda'", "cpu"]),
+        (["--output", ""], 2, ["no folder", "'.'"]),
     ],
 )
 def test_a_wrong_choice(run, model, cat, tmp_path, options, code, said):

@@ -46,8 +46,17 @@ class Full:
 
 @pytest.fixture
 def fill(monkeypatch):
-    opened = os.fdopen
-    return lambda: monkeypatch.setattr("onnxcam.files.os.fdopen", lambda *given: Full(opened(*given)))
+    """Fills the disk, once `room` more files have been written."""
+
+    def fill(room=0):
+        opened, left = os.fdopen, iter([True] * room)
+
+        def full(handle, mode):
+            return opened(handle, mode) if mode == "rb" or next(left, False) else Full(opened(handle, mode))
+
+        monkeypatch.setattr("onnxcam.files.os.fdopen", full)
+
+    return fill
 
 
 @pytest.mark.parametrize("command", ["convert", "strip"])
@@ -62,6 +71,20 @@ def test_a_full_disk_leaves_what_was_there(run, small, tmp_path, fill, command):
     one_line(run(command, given, "-o", output), 1, f"Cannot write '{output}'", "No space left on device")
     assert output.read_text() == "kept"
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_both_files_of_a_split_are_written_or_none_is(run, tmp_path, fill, room):
+    (tmp_path / "given").mkdir()
+    onnx.save(Net().model(), tmp_path / "given" / "m.onnx", save_as_external_data=True, location="w", size_threshold=0)
+    first, tail = tmp_path / "a.onnx", tmp_path / "t.onnx"
+    first.write_text("kept")
+    fill(room)
+    full = (first, tail, tmp_path / "w")[room]
+    made = run("convert", tmp_path / "given" / "m.onnx", "-o", first, "--split", tail)
+    one_line(made, 1, f"Cannot write '{full}'", "No space left on device")
+    assert first.read_text() == "kept"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "given"]
 
 
 def test_a_full_disk_leaves_no_part_of_a_picture(run, model, cat, tmp_path, fill):
