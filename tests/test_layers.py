@@ -47,6 +47,7 @@ ORDER = [
     "grad.prepare",
     "grad.control",
     "grad.loops",
+    "grad.spread",
     "grad.rules.convolution",
     "grad.rules.interpolation | grad.rules.pooling",
     "grad.rules.maximum | grad.rules.sampling",

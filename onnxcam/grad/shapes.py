@@ -132,7 +132,10 @@ def reshape_like(v: Value, x: Value) -> Value:
 
 
 def reshape(v: Value, dims: "Sequence[int | Value]") -> Value:
-    """`v` in another shape; a dimension is a number, −1 for what is left, or an int64 [1] Value."""
+    """`v` in another shape; a dimension is a number, −1 for what is left, or an int64 [1] Value.
+
+    Among numbers alone 0 keeps the size of that axis.
+    """
     parts = [d if isinstance(d, Value) else v.tape.constant([d], INT64) for d in dims]
     known = [None if p.constant is None else int(p.constant[0]) for p in parts]
     if None not in known:
@@ -213,6 +216,25 @@ def pad(v: Value, begin: Sequence[int], end: Sequence[int], axes: Sequence[int],
     if len(axes) == 1 and min(pads) >= 0 and not value:
         padded.tape.placed[padded.name] = Placed(v, axes[0] % v.rank, begin[0])
     return padded
+
+
+def interlace(phases: dict[int, Value], stride: int, axis: int) -> Value:
+    """Elements of the phases in turn along an axis; zeros where there is no phase."""
+    if stride == 1:
+        return phases[0]
+    order = sorted(phases)
+    gaps = [after - phase - 1 for phase, after in zip(order, [*order[1:], stride], strict=True)]
+    begins = [order[0], *[0] * (len(order) - 1)]
+    some = [
+        pad(op.Unsqueeze(phases[phase], axes=[axis + 1]), [begin], [gap], [axis + 1])
+        for phase, begin, gap in zip(order, begins, gaps, strict=True)
+    ]
+    joined = op.Concat(*some, axis=axis + 1)
+    length = sizes(phases[order[0]], [axis])
+    whole = length.tape.constant(length.constant * stride, INT64) if length.constant is not None else length * stride
+    rest = each_size(joined, range(axis + 2, joined.rank))
+    known = all(d.constant is not None for d in (whole, *rest))
+    return reshape(joined, [*([0] * axis if known else each_size(joined, range(axis))), whole, *rest])
 
 
 def is_square(w: Value) -> bool:

@@ -1,11 +1,4 @@
-"""Convolution, and the transposed convolution that pools share.
-
-Convolution is linear in its input, so the gradient is `g` convolved back with the same weights. At stride 1 that is
-again a convolution, with the kernel flipped, which runtimes run fastest; with strides it is a ConvTranspose. That one
-never gets `output_shape` (it would ignore pads) nor asymmetric pads (CUDA would hand it to the CPU): the result is made
-long enough and cut. Where every channel has a kernel of its own, ORT computes a ConvTranspose channel by channel, and
-zeros between the values of `g` and a convolution of stride 1 are twice as fast.
-"""
+"""Convolution: linear in its input, so the gradient is `g` convolved back with the same weights (grad/spread.py)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,102 +15,14 @@ from onnxcam.grad.shapes import (
     is_square,
     not_negative,
     of_rank,
-    pad,
-    repeat,
     reshape,
     reshape_like,
     sizes,
     static,
-    take,
 )
+from onnxcam.grad.spread import channels_of, spread
 from onnxcam.grad.tensor import Value, op
 from onnxcam.grad.window import Window
-
-
-def spread(g: Value, w: Value, like: Value, window: Window, group: int) -> Value:
-    """The transpose of `Conv(·, w)`: from the windows `g` (N, M, *out) back to the shape of `like` (N, C, *space)."""
-    axes = range(2, 2 + window.rank)
-    if window.dense and all(r > p for r, p in zip(window.reach, window.begin, strict=True)):
-        return _flipped(g, w, like, window, group)
-    given = static(like, axes)
-    out = static(g, axes)
-    if given is not None and out is not None and _stuffs(w, window, group):
-        return _stuffed(g, w, like, window, group)
-    if is_square(w):
-        g, w = -g, -w
-    if given is None or out is None:
-        wide = op.ConvTranspose(
-            g,
-            w,
-            group=group,
-            strides=window.strides,
-            dilations=window.dilations,
-            output_padding=[s - 1 for s in window.strides],
-        )
-        return crop(wide, like, window.begin, list(axes))
-    cut = [min(p) for p in zip(window.begin, window.end, strict=True)]
-    begin = [b - c for b, c in zip(window.begin, cut, strict=True)]
-    covered = [(o - 1) * s + r - 2 * c for o, s, r, c in zip(out, window.strides, window.reach, cut, strict=True)]
-    lacking = [max(0, b + n - v) for b, n, v in zip(begin, given, covered, strict=True)]
-    wide = op.ConvTranspose(
-        g, w, group=group, strides=window.strides, dilations=window.dilations, pads=cut * 2, output_padding=lacking
-    )
-    return crop(wide, like, begin, list(axes))
-
-
-def _flipped(g: Value, w: Value, like: Value, window: Window, group: int) -> Value:
-    """Stride 1: `g` convolved with the flipped kernel. The runtime folds the flip of constant weights when it loads."""
-    flipped = _swapchannels_of(w, group)
-    for axis, k in enumerate(window.kernel, start=2):
-        if k > 1:
-            flipped = take(flipped, range(k - 1, -1, -1), axis)
-    begin = [r - 1 - p for r, p in zip(window.reach, window.begin, strict=True)]
-    end = [r - 1 - p for r, p in zip(window.reach, window.end, strict=True)]
-    spare = [max(0, -e) for e in end]  # padding beyond the kernel's reach: windows of nothing, to be cut off
-    wide = op.Conv(g, flipped, group=group, dilations=window.dilations, pads=begin + [max(0, e) for e in end])
-    return crop(wide, like, [0] * window.rank, list(range(2, 2 + window.rank))) if any(spare) else wide
-
-
-def _stuffs(w: Value, window: Window, group: int) -> bool:
-    """Whether zeros between values are the faster form: one kernel for each channel or of one place, on two axes."""
-    fits = static(w, [0, 1]) == [group, 1] or window.volume == 1
-    reaches = all(r > p for r, p in zip(window.reach, window.begin, strict=True))
-    return fits and window.rank == 2 and reaches and w.tape.graph.opsets[""] >= 13
-
-
-def _stuffed(g: Value, w: Value, like: Value, window: Window, group: int) -> Value:
-    """Strides as zeros: each value in the corner of a tile of zeros, and a window that moves by one.
-
-    One of a single place is applied before there are zeros.
-    """
-    axes = range(2, 2 + window.rank)
-    corner = np.zeros((1, 1, *window.strides))
-    corner[0, 0, 0, 0] = 1
-    out, space = static(g, axes) or [], static(like, axes) or []
-    grid = op.Tile(g.tape.constant(corner, g.dtype), g.tape.constant([1, 1, *out], INT64))
-    end = [
-        o * s + r - 1 - n - b
-        for o, s, r, n, b in zip(out, window.strides, window.reach, space, window.begin, strict=True)
-    ]
-    if window.volume == 1:
-        apart = op.Mul(repeat(op.Conv(g, _swapchannels_of(w, group), group=group), window.strides), grid)
-        return pad(apart, window.begin, [-e for e in end], list(axes))
-    dense = replace(window, strides=(1,) * window.rank, end=tuple(end))
-    return _flipped(op.Mul(repeat(g, window.strides), grid), w, like, dense, group)
-
-
-def _swapchannels_of(w: Value, group: int) -> Value:
-    """Weights (M, C/group, *k) as the transposed convolution reads them, (C, M/group, *k)."""
-    swapped = [1, 0, *range(2, w.rank)]
-    if group == 1:
-        return op.Transpose(w, perm=swapped)
-    m, c = channels_of(w)
-    if c == 1 and m == group:
-        return w
-    kernel = each_size(w, range(2, w.rank))
-    turned = op.Transpose(reshape(w, [group, m // group, c, *kernel]), perm=[0, 2, 1, *range(3, w.rank + 1)])
-    return reshape(turned, [group * c, m // group, *kernel])
-
 
 # ----- Conv -----
 Gradient = Callable[[Value, Value, Value, Window, int], Value]  # (g, x, w, window, group)
@@ -183,14 +88,6 @@ def window_of(
     if kernel is None:
         raise UnsupportedGradient(f"the kernel size of its weight '{w.name}' is unknown. Fix the weight's shape")
     return Window.of(kernel, strides, dilations, pads)
-
-
-def channels_of(w: Value) -> tuple[int, int]:
-    """M and C/group of weights. Raises UnsupportedGradient where they are unknown."""
-    channels = static(w, [0, 1])
-    if channels is None:
-        raise UnsupportedGradient(f"the number of channels of its weight '{w.name}' is unknown. Fix the weight's shape")
-    return channels[0], channels[1]
 
 
 vjp("Conv", _conv(conv_input), _conv(conv_weight), _conv(conv_bias))

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxcam.grad.registry import Rule, vjp
-from onnxcam.grad.rules.convolution import channels_of, window_of
+from onnxcam.grad.rules.convolution import window_of
 from onnxcam.grad.rules.interpolation import FLOAT
 from onnxcam.grad.rules.sampling import Points, lengths, neighbours
 from onnxcam.grad.scatter import numbers
 from onnxcam.grad.shapes import INT64, each_size, reshape, reshape_like, sizes, take
+from onnxcam.grad.spread import channels_of
 from onnxcam.grad.tensor import Value, op
 from onnxcam.grad.window import Window
 

@@ -12,7 +12,7 @@ from onnxcam.grad.mask import LOWEST, complement, step
 from onnxcam.grad.registry import vjp
 from onnxcam.grad.rules.pooling import as_many, fitted
 from onnxcam.grad.scatter import numbers
-from onnxcam.grad.shapes import INT64, crop, each_size, every, move, pad, reshape, reshape_like, sizes, static
+from onnxcam.grad.shapes import INT64, crop, every, interlace, move, pad, reshape, reshape_like, sizes, static
 from onnxcam.grad.tensor import Value, op
 from onnxcam.grad.window import Window
 
@@ -83,27 +83,7 @@ def _put(parts: Sequence[Value], x: Value, window: Window, axis: int) -> Value:
         if many is None or -many[0] < shift < many[0] + spare:  # else all of it lies in the padding
             moved = move(part, shift, spare - shift, along)
             phases[phase] = phases[phase] + moved if phase in phases else moved
-    return crop(_interlace(phases, stride, along), x, [0], [along])
-
-
-def _interlace(phases: dict[int, Value], stride: int, axis: int) -> Value:
-    """Elements of the phases in turn along an axis; zeros where there is no phase."""
-    if stride == 1:
-        return phases[0]
-    order = sorted(phases)
-    gaps = [after - phase - 1 for phase, after in zip(order, [*order[1:], stride], strict=True)]
-    begins = [order[0], *[0] * (len(order) - 1)]
-    some = [
-        pad(op.Unsqueeze(phases[phase], axes=[axis + 1]), [begin], [gap], [axis + 1])
-        for phase, begin, gap in zip(order, begins, gaps, strict=True)
-    ]
-    joined = op.Concat(*some, axis=axis + 1)
-    length = static(phases[order[0]], [axis])
-    return reshape(joined, [
-        *each_size(joined, range(axis)),
-        -1 if length is None else length[0] * stride,
-        *each_size(joined, range(axis + 2, joined.rank)),
-    ])  # fmt: skip
+    return crop(interlace(phases, stride, along), x, [0], [along])
 
 
 vjp("MaxPool", max_pool)

@@ -8,7 +8,6 @@ import numpy as np
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.mask import step
 from onnxcam.grad.registry import vjp
-from onnxcam.grad.rules.convolution import spread
 from onnxcam.grad.shapes import (
     INT64,
     count,
@@ -19,6 +18,7 @@ from onnxcam.grad.shapes import (
     sizes,
     static,
 )
+from onnxcam.grad.spread import spread
 from onnxcam.grad.tensor import Value, op
 from onnxcam.grad.window import Window
 
