@@ -237,13 +237,16 @@ def interlace(phases: dict[int, Value], stride: int, axis: int) -> Value:
     return reshape(joined, [*([0] * axis if known else each_size(joined, range(axis))), whole, *rest])
 
 
-def is_square(w: Value) -> bool:
+def is_square(w: Value, group: int = 1) -> bool:
     """A square weight is negated where it is read transposed: OpenVINO's CPU takes the two, of one size, for the same.
 
     Seen in 2026.4: of two products, with W and with its transpose, or of a Conv and a ConvTranspose with the same W,
-    the second is wrong.
+    the second is wrong. A weight in groups is square when each group is; of one channel each, both are the same.
     """
-    return w.type.shape is not None and w.rank > 1 and w.shape[0] == w.shape[1]
+    known = static(w, [0, 1])
+    if group == 1 or known is None:
+        return w.type.shape is not None and w.shape[0] == w.shape[1]
+    return known[1] > 1 and known[0] == group * known[1]
 
 
 def take(v: Value, indices: Sequence[int], axis: int) -> Value:

@@ -44,7 +44,7 @@ def spread(g: Value, w: Value, like: Value, window: Window, group: int) -> Value
             return _stuffed(g, w, like, window, group)
         if _phases(w, window, group):
             return _phased(g, w, like, window)
-    if is_square(w):
+    if is_square(w, group):
         g, w = -g, -w
     if given is None or out is None:
         wide = op.ConvTranspose(

@@ -332,12 +332,18 @@ def test_gradients_of_pictures_say_their_shape_in_the_symbols_of_the_input():
 
 
 @pytest.mark.parametrize(
-    "text", ["Conv<strides = [2, 2]>(x, S)", "ConvTranspose<strides = [2, 2]>(x, S)", "MatMul(x, S)"]
+    ("text", "shape"),
+    [
+        ("Conv<strides = [2, 2]>(x, S)", (4, 4, 2, 2)),
+        ("Conv<strides = [2, 2], group = 2>(x, S)", (4, 2, 3, 3)),
+        ("ConvTranspose<strides = [2, 2]>(x, S)", (4, 4, 2, 2)),
+        ("ConvTranspose<strides = [2, 2], group = 2>(x, S)", (4, 2, 2, 2)),
+        ("MatMul(x, S)", (4, 4)),
+    ],
 )
-def test_a_square_weight_is_not_read_the_other_way_as_it_is(text):
+def test_a_square_weight_is_not_read_the_other_way_as_it_is(text, shape):
     """OpenVINO's CPU would take it for laid out as the first reader has it, and give a wrong gradient in silence."""
-    weight = RNG.normal(size=(3, 3)) if "MatMul" in text else RNG.normal(size=(3, 3, 2, 2))
-    proto = model(f"net (float[N, 3, 6, 3] x) => (float y) {{ y = {text} }}", S=weight)
+    proto = model(f"net (float[N, 4, 6, 4] x) => (float y) {{ y = {text} }}", S=RNG.normal(size=shape))
     extended = onnxcam.vjp(proto, of="y", wrt=["x"])
     readers = {n.op_type for n in extended.graph.node[len(proto.graph.node) :] if "S" in n.input}
     assert readers <= {"Neg", "Transpose"}
