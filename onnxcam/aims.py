@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from onnxcam.choice import FLOAT, INT32, INT64, cast
+from onnxcam.choice import FLOAT, INT32, INT64
 from onnxcam.grad.infer import Type
+from onnxcam.grad.shapes import as_type
 from onnxcam.grad.tensor import Tape, Value, op
 from onnxcam.inspection import Inspection, Score
 from onnxcam.targets import Goal
@@ -40,13 +41,13 @@ def findings(found: Sequence[Answer]) -> dict[str, Value]:
     rows: dict[str, list[Value]] = {NUMBER: [a.number for a in found]}
     for name in found[0].found:
         rows[FOUND + name] = [a.found[name] for a in found]
-    return {name: cast(_beside(values), FLOAT) for name, values in rows.items()}
+    return {name: as_type(_beside(values), FLOAT) for name, values in rows.items()}
 
 
 def chosen_classes(found: Sequence[Answer]) -> Value:
     """The classes that are explained, int64 [N], or [N, K] for K targets; −1 where a target has none."""
-    classes = [a.found["class"] if "class" in a.found else cast(a.number * 0.0 - 1.0, INT32) for a in found]
-    return cast(_beside(classes), INT64)
+    classes = [a.found["class"] if "class" in a.found else as_type(a.number * 0.0 - 1.0, INT32) for a in found]
+    return as_type(_beside(classes), INT64)
 
 
 def _beside(values: Sequence[Value]) -> Value:

@@ -13,7 +13,8 @@ import onnx
 
 from onnxcam.errors import InputError
 from onnxcam.grad.mask import LOWEST, step
-from onnxcam.grad.shapes import sizes
+from onnxcam.grad.scatter import numbers as counting
+from onnxcam.grad.shapes import as_type, sizes
 from onnxcam.grad.tensor import Value, op
 
 FLOAT = onnx.TensorProto.FLOAT
@@ -24,24 +25,19 @@ HUGE = -LOWEST[FLOAT]
 _FAR = 2**24 - 1
 
 
-def cast(x: Value, dtype: int) -> Value:
-    """`x` in another type, where it has another."""
-    return x if x.dtype == dtype else op.Cast(x, to=dtype)
-
-
 def floats(x: Value) -> Value:
     """`x` as finite float32: a mask's zero times infinity would be no number."""
-    return op.Clip(cast(x, FLOAT), min=-HUGE, max=HUGE)
+    return op.Clip(as_type(x, FLOAT), min=-HUGE, max=HUGE)
 
 
 def equal(a: Value, b: "Value | int") -> Value:
     """1 where two values, float or int32 both, are the same, 0 elsewhere: float32."""
-    return 1 - step(op.Abs(cast(a - b, FLOAT)))
+    return 1 - step(op.Abs(as_type(a - b, FLOAT)))
 
 
 def negative(x: Value) -> Value:
     """1 where a whole number is below 0, 0 elsewhere: float32."""
-    return step(-cast(x, FLOAT))
+    return step(-as_type(x, FLOAT))
 
 
 def length(x: Value, axis: int) -> "Value | float":
@@ -60,19 +56,14 @@ def numbers(x: Value, axis: int, dtype: int = INT32) -> Value:
         raise InputError(
             f"The size of axis {axis} of '{x.name}' is not fixed, and opset {opset} cannot count it. Fix it."
         )
-    if opset < 11:
-        one = onnx.numpy_helper.from_array(np.ones(1, np.float32), "one")
-        counted = op.NonZero(op.ConstantOfShape(sizes(x, [axis]), value=one))
-    else:
-        counted = op.Range(x.tape.constant(0, INT64), op.Squeeze(sizes(x, [axis]), axes=[0]), x.tape.constant(1, INT64))
     shape = x.tape.constant([-1, *[1] * after], INT64)
-    return op.Cast(op.Reshape(counted, shape), to=dtype)
+    return op.Cast(op.Reshape(counting(sizes(x, [axis])), shape), to=dtype)
 
 
 def largest(x: Value, axis: int) -> Value:
     """1 at the first of the largest elements along `axis`, 0 elsewhere."""
     order = _ordered(x, axis)
-    return 1 - step(cast(order - op.ReduceMin(order, axes=[axis], keepdims=1), FLOAT))
+    return 1 - step(as_type(order - op.ReduceMin(order, axes=[axis], keepdims=1), FLOAT))
 
 
 def first(x: Value, axis: int) -> Value:
@@ -83,12 +74,12 @@ def first(x: Value, axis: int) -> Value:
 def _ordered(x: Value, axis: int) -> Value:
     """The numbers along `axis`, those of elements that are not the largest behind all others."""
     below = step(op.ReduceMax(x, axes=[axis], keepdims=1) - x)
-    return cast(below, INT32) * _FAR + numbers(x, axis)
+    return as_type(below, INT32) * _FAR + numbers(x, axis)
 
 
 def elect(x: Value, axis: int, wanted: Value) -> Value:
     """The number `wanted` (int32, shaped to broadcast), or where that is −1 that of the largest along `axis`."""
-    return wanted + cast(negative(wanted), INT32) * (first(x, axis) + 1)
+    return wanted + as_type(negative(wanted), INT32) * (first(x, axis) + 1)
 
 
 def choose(x: Value, axis: int, wanted: Value) -> Value:
@@ -98,7 +89,7 @@ def choose(x: Value, axis: int, wanted: Value) -> Value:
 
 def located(mask: Value, axis: int) -> Value:
     """The number along `axis` of the one place in each sample where a mask is 1, int32 [N]; −1 where there is none."""
-    return per_sample(cast(mask, INT32) * (numbers(mask, axis) + 1)) - 1
+    return per_sample(as_type(mask, INT32) * (numbers(mask, axis) + 1)) - 1
 
 
 def least(number: Value, bound: int) -> Value:
@@ -138,7 +129,7 @@ def softmax(z: Value, axis: int) -> Value:
 
 def row(x: Value, rank: int) -> Value:
     """Parameters [1] or [N], int32 or float32, shaped to broadcast against a tensor of that rank."""
-    values = cast(x, INT32) if x.dtype == INT64 else x
+    values = as_type(x, INT32) if x.dtype == INT64 else x
     return op.Unsqueeze(values, axes=list(range(1, rank))) if rank > 1 else values
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,7 @@ from onnxcam.model import ModelLike
 from onnxcam.plan import SCORE, Plan, Recipe, default_method, plan, told_method, told_target
 from onnxcam.preprocessing import Preprocess
 from onnxcam.report import Explanation
+from onnxcam.rescoring import Progress, Rescoring, steps
 from onnxcam.rows import beside, column, probabilities, warnings
 from onnxcam.run import Session
 from onnxcam.target import TOP, Floats, Ints, ranked, totals
@@ -39,8 +40,6 @@ from onnxcam.targets.goal import TARGET
 from onnxcam.trial import informed
 
 Array = npt.NDArray[Any]
-Progress = Callable[[str, int, int], None]
-
 _STRIDE = 1_000_003  # between the random seeds of a sample's classes
 _EMITS = {"gradient": ("activation", "gradient", "score")}
 
@@ -136,7 +135,7 @@ class Explainer:
         count = len(next(iter(feeds.values())))
         targets = self._targets.rows(count)
         parts: list[Explanation] = []
-        for start, stop in _steps(count, self._batch_size()):
+        for start, stop in steps(count, self._batch_size()):
             part = {k: v[start:stop] for k, v in feeds.items()}
             parts.append(self._explain(part, targets[start:stop], start, self._targets.given(start, stop)))
             if self.progress and count > stop - start:
@@ -169,7 +168,7 @@ class Explainer:
         names = [os.fspath(p) if isinstance(p, (str, os.PathLike)) else None for p in photos]
         stems = report.file_names(names)
         image.refuse_missing(filter(None, names))
-        for start, stop in _steps(len(photos), step):
+        for start, stop in steps(len(photos), step):
             pictures = [
                 image.read(p) if isinstance(p, (str, os.PathLike)) else np.asarray(p) for p in photos[start:stop]
             ]
@@ -278,36 +277,11 @@ class Explainer:
             gradient=None if gradient is None else spatial(gradient, layer, size),
             weights=self._heads[layer.name][np.asarray(classes)] if self._heads else None,
             size=size,
-            rescore=lambda mask, count, *, probability=False: self._rescore(feeds, classes, mask, count, probability),
+            rescore=Rescoring(
+                self._inputs, self._run, feeds, classes, self._batch_size(), self._score.activation, self.progress
+            ),
             seed=seed,
         )
-
-    def _rescore(
-        self,
-        feeds: Mapping[str, Array],
-        classes: Ints | Sequence[Asked],
-        mask: Callable[[int, slice], Array],
-        count: int,
-        probability: bool,
-    ) -> Floats:
-        """Scores of masked inputs (N, count), a batch of masks at a time."""
-        scores = np.zeros((len(classes), count), np.float32)
-        for n, wanted in enumerate(classes):
-            for start, stop in _steps(count, self._batch_size()):
-                batch = self._inputs.masked(feeds, n, np.asarray(mask(n, slice(start, stop))))
-                scores[n, start:stop] = self._answers(batch, wanted, stop - start, probability)
-                if self.progress:
-                    self.progress("scoring masks", n * count + stop, len(classes) * count)
-        return scores
-
-    def _answers(self, batch: Mapping[str, Array], wanted: np.int64 | Asked, count: int, probability: bool) -> Floats:
-        """What each of `count` inputs says of one target, [count]."""
-        if isinstance(wanted, tuple):
-            given = {name: np.repeat(v, count, axis=0) for name, v in wanted[0].items()}
-            return np.asarray(self._run(batch, given, [NUMBER])[NUMBER].reshape(count, -1)[:, wanted[1]])
-        answer = totals(self._run(batch, np.full(count, wanted), [SCORE])[SCORE])
-        likely = probabilities(answer, self._score.activation) if probability else None
-        return np.asarray((answer if likely is None else likely)[:, wanted])
 
     def _run(
         self, feeds: Mapping[str, Array], wanted: Ints | Mapping[str, Array], names: Sequence[str] | None = None
@@ -345,7 +319,3 @@ class Explainer:
         return {"method": self.method.name, "options": self.options, "layers": list(self.layers), "score": self.score,
                 "provider": self.provider if self._session else None, "preprocess": described,
                 "assumptions": list(getattr(self, "assumptions", []))}  # fmt: skip
-
-
-def _steps(count: int, size: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + size, count)) for start in range(0, count, size))

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.choice import FLOAT, INT32, INT64, cast, elect, equal, least, numbers, reshaped, row, total
+from onnxcam.choice import FLOAT, INT32, INT64, elect, equal, least, numbers, reshaped, row, total
 from onnxcam.errors import InputError, unknown
+from onnxcam.grad.shapes import as_type
 from onnxcam.grad.tensor import Value, op, split
 from onnxcam.inspection import Score
 
@@ -46,8 +47,8 @@ def one_hot(score: Value, cls: Value) -> Value:
     hot = equal(numbers(score, _axis(score)), cls)
     if score.rank == 2 and score.dtype == FLOAT and score.tape.graph.opsets[""] >= 12:
         score.tape.hot[hot.name] = reshaped(cls, 1)
-    seed = hot if score.rank < 3 else hot + score.tape.constant(0, FLOAT) * cast(score, FLOAT)
-    return cast(seed, score.dtype)
+    seed = hot if score.rank < 3 else hot + score.tape.constant(0, FLOAT) * as_type(score, FLOAT)
+    return as_type(seed, score.dtype)
 
 
 def _axis(score: Value) -> int:
@@ -62,7 +63,7 @@ def _axis(score: Value) -> int:
 
 def _sums(score: Value) -> Value:
     """Sums of each class in float32, with further axes of length 1."""
-    values = cast(score, FLOAT)
+    values = as_type(score, FLOAT)
     return total(values, range(2, score.rank)) if score.rank > 2 else values
 
 

@@ -87,7 +87,7 @@ ORDER = [
     "run",
     "trial | view",
     "aimed",
-    "defaults | report",
+    "defaults | report | rescoring",
     "conversion | pipeline",
     "onnxcam",
     "cli.shell",

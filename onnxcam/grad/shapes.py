@@ -184,24 +184,28 @@ def slice_(v: Value, starts: Value, ends: Value, axes: Sequence[int], steps: Val
     return op.Slice(v, starts, ends, v.tape.constant(list(axes), INT64), *([] if steps is None else [steps]))
 
 
-def every(v: Value, stride: int, begin: int, end: int, axis: int) -> Value:
-    """Each `stride`-th element of `v` along an axis, without `begin` elements at its start and `end` at its end."""
-    known = static(v, [axis])
-    if stride == 1 or v.tape.graph.opsets[""] >= 10:
-        steps = [] if stride == 1 else [v.tape.constant([stride], INT64)]
-        bounds = [v.tape.constant([b], INT64) for b in (begin, -end or END)]
-        return slice_(v, bounds[0], bounds[1], [axis], *steps)
-    if known is None:
-        raise UnsupportedGradient(
-            f"'{v.name}' has no fixed size on axis {axis}, which needs opset 10. Export with opset 10 or later"
-        )
-    return take(v, range(begin, known[0] - end, stride), axis)
+def cut(v: Value, axis: int, start: int, end: int = END, step: int = 1) -> Value:
+    """`v[start:end:step]` along an axis, of constants; a step above 1 needs opset 10 or a fixed size."""
+    opset, known = v.tape.graph.opsets[""], static(v, [axis])
+    if step > 1 and opset < 10:
+        if known is None:
+            raise UnsupportedGradient(
+                f"'{v.name}' has no fixed size on axis {axis}, which needs opset 10. Export with opset 10 or later"
+            )
+        return take(v, range(known[0])[start:end:step], axis)
+    bounds = [v.tape.constant([b], INT64) for b in (start, end)]
+    if (
+        opset == 10 and known is None
+    ):  # its shape inference takes a slice with constant bounds to be as long as the axis
+        none = op.Sub(sizes(v, [axis]), sizes(v, [axis]))
+        bounds = [op.Add(b, none) for b in bounds]
+    return slice_(v, bounds[0], bounds[1], [axis], None if step == 1 else v.tape.constant([step], INT64))
 
 
 def move(v: Value, begin: int, end: int, axis: int) -> Value:
     """`v` with zeros around it along an axis, where `begin` and `end` are positive, and cut where they are negative."""
     if begin < 0 or end < 0:
-        v = every(v, 1, max(0, -begin), max(0, -end), axis)
+        v = cut(v, axis, max(0, -begin), min(0, end) or END)
     return pad(v, [max(0, begin)], [max(0, end)], [axis])
 
 
@@ -237,12 +241,17 @@ def interlace(phases: dict[int, Value], stride: int, axis: int) -> Value:
     return reshape(joined, [*([0] * axis if known else each_size(joined, range(axis))), whole, *rest])
 
 
-def is_square(w: Value, group: int = 1) -> bool:
-    """A square weight is negated where it is read transposed: OpenVINO's CPU takes the two, of one size, for the same.
+def told_apart(g: Value, w: Value, group: int = 1) -> tuple[Value, Value]:
+    """Two factors, both negated where `w` is square: it is about to be read transposed.
 
-    Seen in 2026.4: of two products, with W and with its transpose, or of a Conv and a ConvTranspose with the same W,
-    the second is wrong. A weight in groups is square when each group is; of one channel each, both are the same.
+    OpenVINO's CPU takes a weight and its transpose, of one size, for the same. Seen in 2026.4: of two products, with W
+    and with its transpose, or of a Conv and a ConvTranspose with the same W, the second is wrong.
     """
+    return (-g, -w) if is_square(w, group) else (g, w)
+
+
+def is_square(w: Value, group: int = 1) -> bool:
+    """Whether a weight has as many inputs as outputs; in groups whether each has, and more than one."""
     known = static(w, [0, 1])
     if group == 1 or known is None:
         return w.type.shape is not None and w.shape[0] == w.shape[1]

@@ -9,6 +9,7 @@ ConvTranspose never gets `output_shape` (it would ignore pads) nor asymmetric pa
 result is made long enough and cut.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,12 +20,12 @@ from onnxcam.grad.shapes import (
     crop,
     each_size,
     interlace,
-    is_square,
     pad,
     repeat,
     reshape,
     static,
     take,
+    told_apart,
 )
 from onnxcam.grad.tensor import Value, op
 from onnxcam.grad.window import Window
@@ -40,12 +41,11 @@ def spread(g: Value, w: Value, like: Value, window: Window, group: int) -> Value
     given = static(like, axes)
     out = static(g, axes)
     if given is not None and out is not None:
-        if _stuffs(w, window, group):
-            return _stuffed(g, w, like, window, group)
-        if _phases(w, window, group):
-            return _phased(g, w, like, window)
-    if is_square(w, group):
-        g, w = -g, -w
+        if _stuffing_is_faster(w, window, group):
+            return _stuffed(g, w, like, window, group, out, given)
+        if _phases_are_faster(w, window, group):
+            return _phased(g, w, like, window, out, given)
+    g, w = told_apart(g, w, group)
     if given is None or out is None:
         wide = op.ConvTranspose(
             g,
@@ -68,7 +68,7 @@ def spread(g: Value, w: Value, like: Value, window: Window, group: int) -> Value
 
 def _flipped(g: Value, w: Value, like: Value, window: Window, group: int) -> Value:
     """Stride 1: `g` convolved with the flipped kernel. The runtime folds the flip of constant weights when it loads."""
-    flipped = _swapchannels_of(w, group)
+    flipped = _swapped_channels(w, group)
     for axis, k in enumerate(window.kernel, start=2):
         if k > 1:
             flipped = take(flipped, range(k - 1, -1, -1), axis)
@@ -79,14 +79,16 @@ def _flipped(g: Value, w: Value, like: Value, window: Window, group: int) -> Val
     return crop(wide, like, [0] * window.rank, list(range(2, 2 + window.rank))) if any(spare) else wide
 
 
-def _stuffs(w: Value, window: Window, group: int) -> bool:
+def _stuffing_is_faster(w: Value, window: Window, group: int) -> bool:
     """Whether zeros between values are the faster form: one kernel for each channel or of one place, on two axes."""
     fits = static(w, [0, 1]) == [group, 1] or window.volume == 1
     reaches = all(r > p for r, p in zip(window.reach, window.begin, strict=True))
     return fits and window.rank == 2 and reaches and w.tape.graph.opsets[""] >= 13
 
 
-def _stuffed(g: Value, w: Value, like: Value, window: Window, group: int) -> Value:
+def _stuffed(
+    g: Value, w: Value, like: Value, window: Window, group: int, out: Sequence[int], space: Sequence[int]
+) -> Value:
     """Strides as zeros: each value in the corner of a tile of zeros, and a window that moves by one.
 
     One of a single place is applied before there are zeros, and a convolution by ones follows: from there onnxruntime
@@ -95,14 +97,13 @@ def _stuffed(g: Value, w: Value, like: Value, window: Window, group: int) -> Val
     axes = range(2, 2 + window.rank)
     corner = np.zeros((1, 1, *window.strides))
     corner[0, 0, 0, 0] = 1
-    out, space = static(g, axes) or [], static(like, axes) or []
     grid = op.Tile(g.tape.constant(corner, g.dtype), g.tape.constant([1, 1, *out], INT64))
     end = [
         o * s + r - 1 - n - b
         for o, s, r, n, b in zip(out, window.strides, window.reach, space, window.begin, strict=True)
     ]
     if window.volume == 1:
-        apart = op.Mul(repeat(op.Conv(g, _swapchannels_of(w, group), group=group), window.strides), grid)
+        apart = op.Mul(repeat(op.Conv(g, _swapped_channels(w, group), group=group), window.strides), grid)
         apart = pad(apart, window.begin, [-e for e in end], list(axes))
         channels = group * channels_of(w)[1]
         return op.Conv(apart, g.tape.constant(np.ones((channels, 1, 1, 1)), g.dtype), group=channels)
@@ -110,7 +111,7 @@ def _stuffed(g: Value, w: Value, like: Value, window: Window, group: int) -> Val
     return _flipped(op.Mul(repeat(g, window.strides), grid), w, like, dense, group)
 
 
-def _phases(w: Value, window: Window, group: int) -> bool:
+def _phases_are_faster(w: Value, window: Window, group: int) -> bool:
     """Whether a convolution for each phase is the faster form: few phases, dense kernels, whole blocks of channels."""
     few = int(np.prod(window.strides)) <= 4 and set(window.dilations) == {1}
     overlaps = any(k > s for k, s in zip(window.kernel, window.strides, strict=True))
@@ -118,10 +119,10 @@ def _phases(w: Value, window: Window, group: int) -> bool:
     return window.rank == 2 and group == 1 and few and overlaps and channels is not None and min(channels) >= _BLOCK
 
 
-def _phased(g: Value, w: Value, like: Value, window: Window) -> Value:
+def _phased(g: Value, w: Value, like: Value, window: Window, out: Sequence[int], space: Sequence[int]) -> Value:
     """Each phase by the taps that reach it, then the phases in turn."""
     turned = op.Transpose(w, perm=[1, 0, 2, 3])
-    down, across = (_reached(g, like, window, axis) for axis in (0, 1))
+    down, across = (_reached(window, axis, out[axis], space[axis]) for axis in (0, 1))
     rows = {}
     for y, (high, top, bottom) in down.items():
         columns = {}
@@ -133,20 +134,17 @@ def _phased(g: Value, w: Value, like: Value, window: Window) -> Value:
     return crop(interlace(rows, window.strides[0], 2), like, [0, 0], [2, 3])
 
 
-def _reached(g: Value, like: Value, window: Window, axis: int) -> dict[int, tuple[list[int], int, int]]:
+def _reached(window: Window, axis: int, many: int, size: int) -> dict[int, tuple[list[int], int, int]]:
     """For each phase along an axis the taps that reach it, the last first, and what their convolution is padded by."""
-    (many,), (size,) = static(g, [axis + 2]) or [0], static(like, [axis + 2]) or [0]
-    stride, begin = window.strides[axis], window.begin[axis]
     found = {}
-    for phase in range(stride):
-        taps = [k for k in range(window.kernel[axis]) if (k - begin) % stride == phase]
-        if taps:
-            first = (taps[0] - begin) // stride
-            found[phase] = (taps[::-1], first + len(taps) - 1, -(-size // stride) - many - first)
+    for phase, taps in window.phases(axis).items():
+        first = taps[0][1]
+        ends = first + len(taps) - 1, -(-size // window.strides[axis]) - many - first
+        found[phase] = ([tap for tap, _ in reversed(taps)], *ends)
     return found
 
 
-def _swapchannels_of(w: Value, group: int) -> Value:
+def _swapped_channels(w: Value, group: int) -> Value:
     """Weights (M, C/group, *k) as the transposed convolution reads them, (C, M/group, *k)."""
     swapped = [1, 0, *range(2, w.rank)]
     if group == 1:

@@ -45,6 +45,17 @@ class Window:
             n *= k
         return n
 
+    def phases(self, axis: int) -> dict[int, list[tuple[int, int]]]:
+        """Which taps reach the places of each phase, those a stride apart: pairs of a tap and of how far it is moved.
+
+        Tap k of window i is at place stride·(i + moved) + phase of the unpadded axis.
+        """
+        found: dict[int, list[tuple[int, int]]] = {}
+        for tap in range(self.kernel[axis]):
+            moved, phase = divmod(tap * self.dilations[axis] - self.begin[axis], self.strides[axis])
+            found.setdefault(phase, []).append((tap, moved))
+        return found
+
     @property
     def dense(self) -> bool:
         """Whether neighbouring windows are one element apart on every axis."""

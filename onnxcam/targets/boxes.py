@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onnxcam.choice import INT32, cast, choose, equal, largest, located, negative, numbers, per_sample, row, total
+from onnxcam.choice import INT32, choose, equal, largest, located, negative, numbers, per_sample, row, total
 from onnxcam.errors import InputError
 from onnxcam.grad.mask import step
+from onnxcam.grad.shapes import as_type
 from onnxcam.grad.tensor import Value, op
 from onnxcam.target import TOP
 from onnxcam.targets.goal import BOX, INDEX, TARGET, Answer, Array, OfClass, Scene, chosen, measured
@@ -82,6 +83,6 @@ def _certainty(found: Candidates, wanted: Value) -> Value:
 def _class_of(found: Candidates, box: Value, wanted: Value) -> tuple[Value, Value]:
     """A mask of the class (N, 1, classes), the wanted or the most certain one of the box, and its number, int32 [N]."""
     if found.labels is not None:
-        return total(box, [1]), per_sample(cast(box, INT32) * (found.labels + 1)) - 1
+        return total(box, [1]), per_sample(as_type(box, INT32) * (found.labels + 1)) - 1
     mask = choose(total(box * found.certainty, [1]), 2, wanted)
     return mask, located(mask * total(box, [1]), 2)

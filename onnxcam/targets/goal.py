@@ -11,9 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.choice import FLOAT, INT64, cast, elect, equal, floats, numbers, reshaped, row, total
+from onnxcam.choice import FLOAT, INT64, elect, equal, floats, numbers, reshaped, row, total
 from onnxcam.errors import InputError
-from onnxcam.grad.shapes import shape_of, sizes
+from onnxcam.grad.shapes import as_type, shape_of, sizes
 from onnxcam.grad.tensor import Value, op
 from onnxcam.inspection import Input, Score
 from onnxcam.target import TOP
@@ -74,7 +74,7 @@ class Scene:
         y = self.y
         full = seed if seed.type.is_static and seed.shape == self.z.shape else _spread(seed, self.z)
         full = full if y.rank > 1 else op.Squeeze(full, axes=[0])
-        return y.tape.retype(cast(full, y.dtype), y.type)
+        return y.tape.retype(as_type(full, y.dtype), y.type)
 
     def constant(self, array: Array) -> Value:
         """A constant beside the score: integers as int64, all else as float32."""

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxcam.choice import FLOAT, HUGE, INT32, cast, equal, floats, numbers, softmax, total
+from onnxcam.choice import FLOAT, HUGE, INT32, equal, floats, numbers, softmax, total
 from onnxcam.errors import InputError
+from onnxcam.grad.shapes import as_type
 from onnxcam.grad.tensor import Value, op
 from onnxcam.inspection import Boxes
 from onnxcam.targets.goal import Scene
@@ -65,7 +66,7 @@ def _list(scene: Scene, boxes: Boxes) -> Candidates:
     z = scene.z
     column = z.tape.constant(np.eye(int(z.shape[2]))[4], FLOAT)
     scores = _cut(z, 2, 4, 5)
-    return Candidates(scores, scores, lambda seed: seed * column, cast(_cut(z, 2, 5, 6), INT32))
+    return Candidates(scores, scores, lambda seed: seed * column, as_type(_cut(z, 2, 5, 6), INT32))
 
 
 def _apart(scene: Scene, boxes: Boxes) -> Candidates:
@@ -82,7 +83,7 @@ def _apart(scene: Scene, boxes: Boxes) -> Candidates:
 def _few(scene: Scene, boxes: Boxes) -> Candidates:
     """(boxes,) or (N, boxes): those that the graph has chosen, with a tensor of class numbers."""
     scores = op.Unsqueeze(scene.z, axes=[2])
-    labels = op.Unsqueeze(_batched(cast(scene.y.tape.value(boxes.labels), INT32), 2), axes=[2])
+    labels = op.Unsqueeze(_batched(as_type(scene.y.tape.value(boxes.labels), INT32), 2), axes=[2])
     return Candidates(scores, scores, lambda seed: op.Squeeze(seed, axes=[2]), labels)
 
 

@@ -13,7 +13,6 @@ from onnxcam.choice import (
     FLOAT,
     INT32,
     INT64,
-    cast,
     column,
     entry,
     equal,
@@ -26,7 +25,7 @@ from onnxcam.choice import (
 )  # fmt: skip
 from onnxcam.errors import InputError
 from onnxcam.grad.mask import step
-from onnxcam.grad.shapes import shape_of, sizes
+from onnxcam.grad.shapes import as_type, shape_of, sizes
 from onnxcam.grad.tensor import Value, op
 from onnxcam.target import TOP
 from onnxcam.targets.goal import BOX, TARGET, Answer, Array, OfClass, Scene, measured
@@ -111,10 +110,10 @@ class Point(OfClass):
         within = []
         for axis, i in zip(scene.places, (1, 0), strict=True):
             cell = op.Floor(column(given[POINT], i) * length(z, axis) / entry(extent, i))
-            within.append(equal(numbers(z, axis), row(cast(cell, INT32), z.rank)))
+            within.append(equal(numbers(z, axis), row(as_type(cell, INT32), z.rank)))
         places = within[0] * within[1]
         mask, cls = scene.pick(given[TARGET], places)
-        none = op.Unsqueeze(cast(cls * 0, FLOAT), axes=[1])
+        none = op.Unsqueeze(as_type(cls * 0, FLOAT), axes=[1])
         return _answer(scene, mask, places, {"class": cls, "place": given[POINT] + none})
 
 

@@ -10,7 +10,6 @@ from onnxcam.choice import (
     FLOAT,
     INT32,
     INT64,
-    cast,
     choose,
     equal,
     largest,
@@ -22,6 +21,7 @@ from onnxcam.choice import (
     total,
 )
 from onnxcam.errors import InputError
+from onnxcam.grad.shapes import as_type
 from onnxcam.grad.tensor import Value, op
 from onnxcam.target import TOP
 from onnxcam.targets.goal import INDEX, TARGET, Answer, Array, OfClass, Scene, chosen
@@ -78,10 +78,10 @@ class Character:
         count = op.CumSum(begins, z.tape.constant(STEPS, INT64))
         wanted = row(given[INDEX], 3)
         every = negative(wanted)
-        here = begins * (every + (1 - every) * equal(cast(count, INT32), wanted + 1))
+        here = begins * (every + (1 - every) * equal(as_type(count, INT32), wanted + 1))
         seed = here * says
         one = here * (1 - every)
-        what = {"class": located(one * says, CLASSES), "index": per_sample(cast(one * count, INT32)) - 1}
+        what = {"class": located(one * says, CLASSES), "index": per_sample(as_type(one * count, INT32)) - 1}
         return Answer(scene.seed(seed), per_sample(seed * z), what)
 
 

@@ -12,13 +12,13 @@ from onnxcam.grad.shapes import (
     crop,
     each_size,
     ints,
-    is_square,
     not_negative,
     of_rank,
     reshape,
     reshape_like,
     sizes,
     static,
+    told_apart,
 )
 from onnxcam.grad.spread import channels_of, spread
 from onnxcam.grad.tensor import Value, op
@@ -157,7 +157,7 @@ def _restore_at_run_time(
 def conv_transpose_input(g: Value, x: Value, w: Value, window: Window, group: int) -> Value:
     """dX: the convolution with the same weights."""
     pads = [*window.begin, *window.end]
-    g, w = (-g, -w) if is_square(w, group) else (g, w)
+    g, w = told_apart(g, w, group)
     back = op.Conv(g, w, group=group, strides=window.strides, dilations=window.dilations, pads=pads)
     return crop(of_rank(back, x.rank), x, [0] * window.rank, list(range(2, x.rank)))
 

@@ -6,7 +6,7 @@ import onnx
 
 from onnxcam.grad.infer import Type
 from onnxcam.grad.registry import Rule, vjp
-from onnxcam.grad.shapes import is_square, sum_to
+from onnxcam.grad.shapes import is_square, sum_to, told_apart
 from onnxcam.grad.tensor import Value, op
 
 
@@ -35,8 +35,8 @@ def matmul_left(g: Value, y: Value, a: Value, b: Value) -> Value:
         return op.ReduceSum(product, axes=list(range(product.rank - 1)), keepdims=0) if product.rank > 1 else product
     if a.rank == b.rank == 2 and (row := _row(g, b, 1)) is not None:
         return row
-    product = op.MatMul(-g, -_transposed(b)) if b.rank == 2 and is_square(b) else op.MatMul(g, _transposed(b))
-    return _batched(product, y, a, a.shape[-2], a.shape[-1])
+    left, right = told_apart(g, _transposed(b)) if b.rank == 2 else (g, _transposed(b))
+    return _batched(op.MatMul(left, right), y, a, a.shape[-2], a.shape[-1])
 
 
 def matmul_right(g: Value, y: Value, a: Value, b: Value) -> Value:

@@ -12,7 +12,7 @@ from onnxcam.grad.mask import LOWEST, complement, step
 from onnxcam.grad.registry import vjp
 from onnxcam.grad.rules.pooling import as_many, fitted
 from onnxcam.grad.scatter import numbers
-from onnxcam.grad.shapes import INT64, crop, every, interlace, move, pad, reshape, reshape_like, sizes, static
+from onnxcam.grad.shapes import END, INT64, crop, cut, interlace, move, pad, reshape, reshape_like, sizes, static
 from onnxcam.grad.tensor import Value, op
 from onnxcam.grad.window import Window
 
@@ -29,7 +29,7 @@ def max_pool(
     ceil_mode: int = 0,
     storage_order: int = 0,
 ) -> Value:
-    """To the first row that has a window's maximum, and there to the first place.
+    """The gradient goes to the first row that has a window's maximum, and there to the first place.
 
     A maximum of maxima, one axis at a time, the channels last: a place is a run of memory then.
     """
@@ -53,7 +53,7 @@ def _taps(x: Value, window: Window, axis: int) -> list[Value]:
     reach = window.reach[axis]
     padded = pad(x, [window.begin[axis]], [window.end[axis]], [axis + 1], LOWEST[x.dtype])
     firsts = range(0, reach, window.dilations[axis])
-    return [every(padded, window.strides[axis], first, reach - 1 - first, axis + 1) for first in firsts]
+    return [cut(padded, axis + 1, first, first + 1 - reach or END, window.strides[axis]) for first in firsts]
 
 
 def _to_first(g: Value, top: Value, taps: Sequence[Value]) -> list[Value]:
@@ -78,11 +78,11 @@ def _put(parts: Sequence[Value], x: Value, window: Window, axis: int) -> Value:
     else:
         spare = -(-have[0] // stride) - many[0]
     phases: dict[int, Value] = {}
-    for i, part in enumerate(parts):
-        shift, phase = divmod(i * window.dilations[axis] - window.begin[axis], stride)
-        if many is None or -many[0] < shift < many[0] + spare:  # else all of it lies in the padding
-            moved = move(part, shift, spare - shift, along)
-            phases[phase] = phases[phase] + moved if phase in phases else moved
+    for phase, taps in window.phases(axis).items():
+        for tap, shift in taps:
+            if many is None or -many[0] < shift < many[0] + spare:  # else all of it lies in the padding
+                moved = move(parts[tap], shift, spare - shift, along)
+                phases[phase] = phases[phase] + moved if phase in phases else moved
     return crop(interlace(phases, stride, along), x, [0], [along])
 
 
@@ -90,7 +90,7 @@ vjp("MaxPool", max_pool)
 
 
 def global_max_pool(g: Value, y: Value, x: Value) -> Value:
-    """To the first maximum of each channel."""
+    """The gradient goes to the first maximum of each channel."""
     space = static(x, list(range(2, x.rank)))
     flat = op.Reshape(x, x.tape.constant([0, 0, int(np.prod(space)) if space else -1], INT64))
     return reshape_like(first_largest(flat, 2), x) * g

@@ -1,4 +1,7 @@
-"""Pools of sums: each is a convolution of each channel by itself, so its gradient is that convolution transposed."""
+"""Pools of sums: each is a convolution of each channel by itself, so its gradient is that convolution transposed.
+
+The windows of any pool are `fitted`, and where a run may drop the last one, `as_many`: MaxPool takes both from here.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace

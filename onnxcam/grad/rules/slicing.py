@@ -9,9 +9,11 @@ from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.registry import STOP, variadic, vjp
 from onnxcam.grad.scatter import add_rows, embed, numbers, opset_of, place_rows, span
 from onnxcam.grad.shapes import (
+    END,
     INT64,
     crop,
-    each_size,
+    cut,
+    interlace,
     ints,
     pad,
     reshape,
@@ -23,8 +25,6 @@ from onnxcam.grad.shapes import (
     take,
 )
 from onnxcam.grad.tensor import Value, op
-
-END = 2**31 - 1  # an end of a slice that means all the rest
 
 
 # ----- Concat, Split -----
@@ -103,9 +103,7 @@ def _spread(g: Value, axis: int, step: int) -> Value:
     gap = abs(step) - 1
     if not gap:
         return g
-    apart = pad(op.Unsqueeze(g, axes=[axis + 1]), [0], [gap], [axis + 1])
-    joined = reshape(apart, [*each_size(g, range(axis)), -1, *each_size(g, range(axis + 1, g.rank))])
-    return slice_(joined, g.tape.constant([0], INT64), g.tape.constant([-gap], INT64), [axis])
+    return cut(interlace({0: g}, abs(step), axis), axis, 0, -gap)
 
 
 def _some(v: Value, positions: list[int]) -> Value:
@@ -210,16 +208,8 @@ def _copied(size: int, begin: int, end: int, mode: str) -> list[int]:
 
 # An axis of unknown length n, padded by b and e: the part of g over the input, and the margins added to where in the
 # input they were copied from, which is told from the axis' own ends. Slices with constant bounds do all of it.
-def _cut(v: Value, axis: int, start: int, end: int = END) -> Value:
-    bounds = [v.tape.constant([b], INT64) for b in (start, end)]
-    if opset_of(v) == 10:  # its shape inference takes a slice with constant bounds to be as long as the axis
-        none = op.Sub(sizes(v, [axis]), sizes(v, [axis]))
-        bounds = [op.Add(b, none) for b in bounds]
-    return slice_(v, bounds[0], bounds[1], [axis])
-
-
 def _inside(g: Value, axis: int, b: int, e: int) -> Value:
-    return _cut(g, axis, b, -e if e else END)
+    return cut(g, axis, b, -e if e else END)
 
 
 def _reflected(g: Value, axis: int, b: int, e: int) -> Value:
@@ -227,10 +217,10 @@ def _reflected(g: Value, axis: int, b: int, e: int) -> Value:
     x = _inside(g, axis, b, e)
     if b:
         mirrored = take(g, range(b)[::-1], axis)
-        x = op.Concat(_cut(x, axis, 0, 1), _cut(x, axis, 1, b + 1) + mirrored, _cut(x, axis, b + 1), axis=axis)
+        x = op.Concat(cut(x, axis, 0, 1), cut(x, axis, 1, b + 1) + mirrored, cut(x, axis, b + 1), axis=axis)
     if e:
-        mirrored = take(_cut(g, axis, -e), range(e)[::-1], axis)
-        parts = _cut(x, axis, 0, -e - 1), _cut(x, axis, -e - 1, -1) + mirrored, _cut(x, axis, -1)
+        mirrored = take(cut(g, axis, -e), range(e)[::-1], axis)
+        parts = cut(x, axis, 0, -e - 1), cut(x, axis, -e - 1, -1) + mirrored, cut(x, axis, -1)
         x = op.Concat(*parts, axis=axis)
     return x
 
@@ -239,11 +229,11 @@ def _repeated(g: Value, axis: int, b: int, e: int) -> Value:
     """Margins hold x[0] and x[n − 1]."""
     x = _inside(g, axis, b, e)
     if b:
-        margin = op.ReduceSum(_cut(g, axis, 0, b), axes=[axis], keepdims=1)
-        x = op.Concat(_cut(x, axis, 0, 1) + margin, _cut(x, axis, 1), axis=axis)
+        margin = op.ReduceSum(cut(g, axis, 0, b), axes=[axis], keepdims=1)
+        x = op.Concat(cut(x, axis, 0, 1) + margin, cut(x, axis, 1), axis=axis)
     if e:
-        margin = op.ReduceSum(_cut(g, axis, -e), axes=[axis], keepdims=1)
-        x = op.Concat(_cut(x, axis, 0, -1), _cut(x, axis, -1) + margin, axis=axis)
+        margin = op.ReduceSum(cut(g, axis, -e), axes=[axis], keepdims=1)
+        x = op.Concat(cut(x, axis, 0, -1), cut(x, axis, -1) + margin, axis=axis)
     return x
 
 
@@ -251,9 +241,9 @@ def _wrapped(g: Value, axis: int, b: int, e: int) -> Value:
     """Margins hold x[n − b], …, x[n − 1] and x[0], …, x[e − 1]."""
     x = _inside(g, axis, b, e)
     if b:
-        x = op.Concat(_cut(x, axis, 0, -b), _cut(x, axis, -b) + _cut(g, axis, 0, b), axis=axis)
+        x = op.Concat(cut(x, axis, 0, -b), cut(x, axis, -b) + cut(g, axis, 0, b), axis=axis)
     if e:
-        x = op.Concat(_cut(x, axis, 0, e) + _cut(g, axis, -e), _cut(x, axis, e), axis=axis)
+        x = op.Concat(cut(x, axis, 0, e) + cut(g, axis, -e), cut(x, axis, e), axis=axis)
     return x
 
 
