@@ -71,6 +71,9 @@ def convert(
     a model that cannot be read, has no feature map on the way to its score, or would not run in the `profile` or in
     Triton; UnsupportedGradient naming every operator on the way without a gradient; OnnxcamError for a full disk.
     """
+    for name, flag in (("gate", gate), ("required", required)):
+        if not isinstance(flag, bool):
+            raise InputError(f"{name} is True or False, not {flag!r}.")
     chosen = plan(model, layers, score, informed)
     emit = [emit] if isinstance(emit, str) else emit
     if emit is not None and not isinstance(emit, Iterable):
@@ -105,15 +108,16 @@ def _write(
     triton: str | os.PathLike[str] | None,
 ) -> None:
     """The file, or the two of a split; and a model repository, in which the model has the file's name."""
-    if triton is not None:
+    if tail is not None:
+        write_all(dict(zip((output, tail), split(extended, chosen), strict=True)), chosen.source)
+    elif triton is not None:
         folder = Path(triton) / output.stem
-        text = config(extended, output.stem)
-        write(extended, folder / "1" / "model.onnx", chosen.source)
-        files.write(folder / "config.pbtxt", text.encode())
-    if tail is None:
+        text = config(extended, output.stem).encode()
+        write_all(
+            {output: extended, folder / "1" / "model.onnx": extended, folder / "config.pbtxt": text}, chosen.source
+        )
+    else:
         write(extended, output, chosen.source)
-        return
-    write_all(dict(zip((output, tail), split(extended, chosen), strict=True)), chosen.source)
 
 
 def _check_paths(
@@ -129,6 +133,8 @@ def _check_paths(
             raise InputError("A tail and a model repository come with an output: give that too.")
         return
     place = destination(output, source)
+    if triton is not None:
+        files.named(triton)
     if tail is None:
         return
     if gate:

@@ -44,8 +44,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             Path(temporary).unlink(missing_ok=True)
 
 
+def named(path: object) -> str:
+    """A path as text. Raises InputError for what is none, or empty."""
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise InputError(f"Files and folders are named by a path, not by {path!r}.")
+    if not text:
+        raise InputError("There is no file and no folder of an empty name. Give '.' for the folder you are in.")
+    return text
+
+
 def place(path: PathLike) -> Path:
     """Where a file of that name is written: a link is followed, and stays. Raises InputError for what is no file."""
+    named(path)
     real = Path(os.path.realpath(path))
     if os.path.isdir(real) or os.fspath(path).endswith(("/", os.sep)):
         raise InputError(f"Cannot write '{path}': it is a folder. Give the name of a file.")

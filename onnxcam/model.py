@@ -78,14 +78,14 @@ def write(proto: onnx.ModelProto, output: str | os.PathLike[str], source: Source
     write_all({output: proto}, source)
 
 
-def write_all(protos: Mapping[str | os.PathLike[str], onnx.ModelProto], source: Source) -> None:
-    """`write` for several, by their outputs: all of them, or none."""
+def write_all(made: Mapping[str | os.PathLike[str], onnx.ModelProto | bytes], source: Source) -> None:
+    """`write` for several, by their outputs, and files beside them: none takes its place before all are written."""
     with ExitStack() as done:
         beside = set()
-        for output, proto in protos.items():
+        for output, proto in made.items():
             path = destination(output, source)
             try:
-                content = proto.SerializeToString()
+                content = proto if isinstance(proto, bytes) else proto.SerializeToString()
             except ValueError as error:
                 raise ModelError(
                     f"Cannot write '{path}': over 2 GB in one file. Give the model with external data."
@@ -94,7 +94,8 @@ def write_all(protos: Mapping[str | os.PathLike[str], onnx.ModelProto], source: 
             file = done.enter_context(files.replacing(path))
             file.write(content)
             file.flush()  # a full disk says so before the first file is in its place
-            beside |= {(Path(source.folder) / location, path.parent / location) for location in source.external}
+            external = () if isinstance(proto, bytes) else source.external
+            beside |= {(Path(source.folder) / location, path.parent / location) for location in external}
         for data, target in sorted(beside):
             _copy(data, target, done)
 

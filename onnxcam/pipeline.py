@@ -71,8 +71,9 @@ class Explainer:
         seed: int = 0,
     ) -> None:
         """Choose, rewrite and load. Raises the errors of `onnxcam.convert`, and RuntimeUnavailable."""
-        if not isinstance(batch, int) or batch < 1:
-            raise InputError(f"batch is {batch!r}; it has to be a whole number of at least 1.")
+        for name, number, least in (("batch", batch, 1), ("seed", seed, 0)):
+            if not isinstance(number, int) or isinstance(number, bool) or number < least:
+                raise InputError(f"{name} is {number!r}; it has to be a whole number of at least {least}.")
         chosen = plan(model, layers, score, informed)
         target = told_target(chosen.told) if target is None else target
         made, made_options = told_method(chosen.told)
@@ -103,7 +104,7 @@ class Explainer:
         best = f"top{self._together}" if self._together else TOP
         recipe = Recipe(emit, best, arithmetic=arithmetic, goals=self._targets.goals)
         self._model = extend(chosen, recipe).SerializeToString()
-        self._folder = os.path.abspath(chosen.source.folder) if chosen.source.external else ""
+        self._folder = _folder(chosen)
         self._providers = providers
         self._lock = threading.Lock()
         self._session: Session | None = None
@@ -306,16 +307,21 @@ class Explainer:
         if self.preprocess is None:
             raise InputError("The model's image input is not known: give the reference as an array in .npy.")
         model = extend(chosen, Recipe(("score",))).SerializeToString()
-        folder = os.path.abspath(chosen.source.folder) if chosen.source.external else ""
         x = self.preprocess.apply(image.read(path))
         feeds = self._inputs.read(np.repeat(x, self._inputs.samples or 1, axis=0))
-        return np.asarray(Session(model, folder, providers).run(self._inputs.given(feeds), [SCORE])[SCORE][0])
+        return np.asarray(Session(model, _folder(chosen), providers).run(self._inputs.given(feeds), [SCORE])[SCORE][0])
 
     def _batch_size(self) -> int:
         return self._inputs.samples or self.batch
 
     def _about(self) -> dict[str, object]:
         described = None if self.preprocess is None else self.preprocess.describe()
-        return {"method": self.method.name, "options": self.options, "layers": list(self.layers), "score": self.score,
-                "provider": self.provider if self._session else None, "preprocess": described,
+        told = self.target if isinstance(self.target, (str, int, type(None))) else str(self.target)
+        return {"target": told, "method": self.method.name, "options": self.options, "layers": list(self.layers),
+                "score": self.score, "provider": self.provider if self._session else None, "preprocess": described,
                 "assumptions": list(getattr(self, "assumptions", []))}  # fmt: skip
+
+
+def _folder(chosen: Plan) -> str:
+    """Where the model's external data is, if it has any."""
+    return os.path.abspath(chosen.source.folder) if chosen.source.external else ""

@@ -64,9 +64,7 @@ class Explanation:
         Several rows of a photo carry their class in the name, photos of the same name a number. Each file appears whole
         or not at all. Returns the paths. Raises InputError where the folder cannot be written.
         """
-        if not os.fspath(folder):
-            raise InputError("There is no folder to write into: its name is empty. Give '.' for the one you are in.")
-        target, photos = Path(folder), self._photos()
+        target, photos = Path(files.named(folder)), self._photos()
         stems = self.stems or file_names(self.names or [None] * len(photos))
         files.folder(target)
         return [path for i, stem in enumerate(stems) for path in self._save_sample(target, stem, i)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--target",
     metavar="TARGET",
     help="A class by index or name, top5, 'A - B', p:A, box:3, A@10,20,90,80, like:FILE; "
-    "'help:' lists all. Default: the top class, the best box.",
+    "docs/targets.md has all. Default: the top class, the best box.",
 )
 @click.option("--score", metavar="NAME", default="auto", help="Tensor with the scores. Default: before the softmax.")
 @click.option(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "--target",
     metavar="TARGET",
     help="A class by index or name, top5, 'A - B', p:A, box:3, A@10,20,90,80, like:FILE; "
-    "'help:' lists all. Default: the top class, the best box.",
+    "docs/targets.md has all. Default: the top class, the best box.",
 )
 @click.option("--score", metavar="NAME", default="auto", help="Tensor with the scores. Default: before the softmax.")
 @click.option(
@@ -86,6 +86,7 @@ def _record(model: str, photos: tuple[str, ...], explainer: Explainer, output: s
     return {
         "model": model,
         "photos": explained,
+        "target": explainer.target,
         "method": explainer.method.name,
         "layers": list(explainer.layers),
         "score": explainer.score,
@@ -103,6 +104,7 @@ def _print(record: dict[str, Any], described: str) -> None:
         [
             ("layers" if len(record["layers"]) > 1 else "layer", record["layers"]),
             ("score", record["score"]),
+            ("target", [] if record["target"] is None else str(record["target"])),
             ("method", record["method"]),
             ("preprocess", described),
             ("provider", record["provider"]),

@@ -1,6 +1,6 @@
 """`onnxcam.vjp`: a model extended by the gradient of one of its tensors with respect to others."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import onnx
 
@@ -24,9 +24,13 @@ def vjp(model: ModelLike, *, of: str, wrt: Sequence[str], arithmetic: Arithmetic
     `arithmetic`: gradients of float16 tensors are computed in float16 ("auto") or in "float32"; of bfloat16 in float32.
     Raises InputError for an unknown name, UnsupportedGradient naming every operator on the way without a gradient.
     """
+    names = [wrt] if isinstance(wrt, str) else list(wrt) if isinstance(wrt, Iterable) else [wrt]
+    for name in (of, *names):
+        if not isinstance(name, str):
+            raise InputError(f"`of` and `wrt` are names of tensors, not {name!r}.")
+    names = list(dict.fromkeys(names))
     source = read(model)
     forward = Forward(source.proto, source.folder)
-    names = [wrt] if isinstance(wrt, str) else list(dict.fromkeys(wrt))
     if not names:
         raise InputError("Nothing to differentiate by: `wrt` is empty.")
     tape = Tape(forward)

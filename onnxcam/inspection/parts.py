@@ -128,14 +128,16 @@ class Input:
 
     @property
     def channel_axis(self) -> int:
-        """The axis of the colours; the second where nothing looks like an image."""
-        return self.layout.index("C") if self.layout else 1
+        """The axis of the colours; the second where there is none, which is where `batched` puts it."""
+        return self.layout.index("C") if self.layout and not self.grey else 1
 
     @property
     def channels(self) -> int | None:
         """Number of colour channels, where it is known."""
-        if self.layout is None or self.grey:
-            return 1 if self.grey else None
+        if self.layout is None:
+            return None
+        if self.grey:
+            return 1
         size = self.shape[self.channel_axis]
         return size if isinstance(size, int) else None
 

@@ -36,7 +36,7 @@ class FakeExplainer:
         self.layers = ("/features/conv [1]:x",)
         self.score, self.provider, self.preprocess = "logits", "CPUExecutionProvider", None
         self.assumptions = ["the score is 'logits', before the softmax"]
-        self.progress = options["progress"]
+        self.progress, self.target = options["progress"], options["target"]
 
     def stream(self, photos):
         for done in range(3):
