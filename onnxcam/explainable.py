@@ -85,9 +85,9 @@ def _explained(
         maps = [drawn(floats, recipe, tape, g) for g in gradients or [{}]]
         found[HEATMAP] = _of_samples(_stacked(maps, count), floats)
     if "class" in emit and classes is not None:
-        found[CLASS] = classes if count else op.Squeeze(classes, axes=[1])
+        found[CLASS] = _of_samples(classes if count else op.Squeeze(classes, axes=[1]), floats)
     if "class" in emit and aimed:
-        found[CLASS] = chosen_classes(aimed)
+        found[CLASS] = _of_samples(chosen_classes(aimed), floats)
     return found
 
 

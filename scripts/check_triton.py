@@ -107,7 +107,7 @@ def compare(given: dict, tensor: object, batch: int, *, exact: bool) -> None:
     kind = tensor.type.removeprefix("tensor(").removesuffix(")")
     assert given["data_type"] == f"TYPE_{names.get(kind, kind.upper())}", f"the type of {tensor.name}"
     model = [size if isinstance(size, int) else -1 for size in tensor.shape]
-    sizes = [int(size) for size in given.get("reshape", given)["shape" if "reshape" in given else "dims"] or []]
+    sizes = [int(size) for size in (given["reshape"].get("shape") if "reshape" in given else given["dims"]) or []]
     sizes = [-1, *sizes] if batch else sizes
     same = len(sizes) == len(model) and all(
         a == b or (not exact and b == -1) for a, b in zip(sizes, model, strict=True)

@@ -1,6 +1,7 @@
 """The explainable file as anyone runs it: with onnxruntime alone, against the closed form of conv → GAP → Gemm nets."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -436,3 +437,12 @@ def test_shapes_are_those_of_the_test_net():
     net, x = Net(), image(5)
     np.testing.assert_allclose(run(net.model(), {"x": x})["y"], net.score(x), atol=1e-5)
     assert net.map(x).shape == (5, 4, *SHAPE[1:])
+
+
+@pytest.mark.parametrize(("target", "rest"), [(None, []), ("top2", [2]), ("p:1", [])])
+def test_classes_are_counted_by_the_model_s_own_samples(target, rest):
+    """The first size of `cam/class` has the name that it has in the image."""
+    path = Path(__file__).parents[1] / "models" / "efficientnet-lite0.onnx"
+    made = onnxcam.convert(path, emit=["class"], target=target)
+    shape = next(o for o in made.graph.output if o.name == "cam/class").type.tensor_type.shape
+    assert [d.dim_param or d.dim_value for d in shape.dim] == ["N", *rest]
