@@ -1,7 +1,7 @@
 """The layer that is chosen without being asked for, in each family of networks, as exporters write them.
 
 What an expert takes is a name in the graph; that it can explain anything is measured: its gradient is not zero anywhere
-on the grid, and where `inspect` says that places do not reach the score, it is zero everywhere.
+on the grid, and where `inspect` says that places do not all reach the score, it is zero everywhere.
 """
 
 import numpy as np
@@ -125,12 +125,31 @@ def test_transformers(kind):
     assert (first.name, first.layout, first.grid, first.prefix) == (expected, "tokens", GRID, before)
     assert first.fold.suffix == after
     assert not {"t", "all", "z1", "w1", "r1", "a1", "q1"} & set(names(found)), "moved, or only a query, key or value"
-    deaf = [x.name for x in found if x.why.startswith("its places do not reach the score")]
+    deaf = [x.name for x in found if not x.heard]
     assert ("t2" in deaf) == (expected == "n1")
     measured = gradients(proto, names(found), x=picture(2, 3, 16, 16))
     for layer in found:
         live = np.abs(measured[layer.name]).max((0, 1)) > 0
         assert live.all() if layer.name not in deaf else not live.any(), layer.name
+
+
+BEST = "s = Slice(last, v1, end, v1) aux = MatMul(s, H2) best = ReduceMax<axes = [1], keepdims = 0>(aux)"
+
+
+def test_the_best_patch_beside_a_class_token():
+    head = f"{NORM} c = Gather<axis = 1>(last, i0) y1 = MatMul(c, H) {BEST} y2 = Mul(best, half) y = Add(y1, y2)"
+    proto = vit(CLASS, head, 17)
+    found = onnxcam.inspect(proto).layers
+    assert found[0].name == "n1"
+    assert "aux" not in names(found)
+    assert "last" in [x.name for x in found if not x.heard], "only the best patch has a gradient there"
+    live = np.abs(gradients(proto, ["n1"], x=picture(2, 3, 16, 16))["n1"]).max((0, 1)) > 0
+    assert live.all()
+
+
+def test_the_best_patch_alone():
+    proto = vit("t = Add(e2, pos)", f"{NORM} aux = MatMul(last, H2) y = ReduceMax<axes = [1], keepdims = 0>(aux)", 16)
+    assert onnxcam.inspect(proto).layers[0].name == "aux"
 
 
 # ----- attention as one operator -----

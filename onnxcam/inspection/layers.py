@@ -175,7 +175,9 @@ def _ranked(
         replace(found[n], why=_why(found[n], why if i == 0 else f"number {i + 1} from the score", shares[n]))
         for i, n in enumerate(order)
     ]
-    deaf = "its places do not reach the score, only other tokens do: its gradient is zero there"
+    deaf = (
+        "its places do not all reach the score, only other tokens or the best place do: its gradient is zero elsewhere"
+    )
     return (*ranked, *(replace(x, why=deaf, heard=False) for n, x in found.items() if n not in shares))
 
 

@@ -5,23 +5,44 @@ is zero, and a map drawn there is empty. So the walk back from the score asks of
 followed, mixed into something that counts, or dropped.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from fractions import Fraction
 
 from onnxcam.grad.forward import Forward, Node
-from onnxcam.inspection.follow import SIZES, Trace
+from onnxcam.grad.infer import Dim
+from onnxcam.inspection.follow import SIZES, Trace, channel_axes
 from onnxcam.inspection.roles import places
-from onnxcam.inspection.walk import HELD
+from onnxcam.inspection.walk import HELD, plain
 
+_MAXIMA = frozenset({"GlobalMaxPool", "ReduceMax"})
 Live = dict[str, set[int]]  # the axes of places that count, for every tensor that counts at all
 
 
 def reach(forward: Forward, traces: Mapping[str, Trace], score: str) -> Live:
-    """For every tensor that `score` is made from, those of its axes whose places all count."""
+    """For every tensor that `score` is made from, those of its axes whose places all count.
+
+    Of class scores by place only the best one counts where their maximum is taken, if anything else hears the picture.
+    """
+    axes = channel_axes(traces)
+    verdicts = {
+        node.outputs[0]
+        for node in forward.nodes
+        if plain(node) in _MAXIMA and _classes(forward, axes, node.inputs[0]) == _classes(forward, axes, score)
+    }
+    live = _reach(forward, traces, score, verdicts)
+    alive = any(counts(traces, live, name) for name in forward.inputs if name in traces)
+    return live if alive else _reach(forward, traces, score, set())
+
+
+def _classes(forward: Forward, axes: Mapping[str, int], name: str) -> Dim | None:
+    return (forward.type(name).shape or ())[axes[name]] if name in axes else None
+
+
+def _reach(forward: Forward, traces: Mapping[str, Trace], score: str, verdicts: Container[str]) -> Live:
     live: Live = {score: _spread(traces, score)}
     for node in reversed(forward.nodes):
         for output in node.outputs:
-            if output in live and node.op not in SIZES:
+            if output in live and node.op not in SIZES and output not in verdicts:
                 for k, name in enumerate(node.inputs):
                     if name and k != HELD.get(node.op):
                         live.setdefault(name, set()).update(_followed(traces, live, node, output, k))
