@@ -1,17 +1,21 @@
-"""keras.applications for the sweep: through tf2onnx and through `model.export`, differentiated by tf.GradientTape."""
+"""keras.applications for the sweep: through tf2onnx and through `model.export`, on TensorFlow and on torch.
 
+KERAS_BACKEND tells which backend: each has its exporters and its own automatic differentiation.
+"""
+
+import importlib
 from pathlib import Path
 from typing import Any
 
 import keras
+import keras_networks
 import numpy as np
 import onnx
-import tensorflow as tf
-import zoo_keras
 from pairing import Unpaired, axis_like, flat
 
-PACKAGES = zoo_keras.PACKAGES
-EXPORTERS = ("tf2onnx-15", "export")
+zoo = importlib.import_module({"tensorflow": "zoo_keras", "torch": "zoo_keras_torch"}[keras.backend.backend()])
+PACKAGES = zoo.PACKAGES
+EXPORTERS = zoo.SWEPT
 SAMPLES = 3
 NETWORKS = (
     "MobileNetV3Small", "MobileNetV2", "MobileNet", "NASNetMobile", "MobileNetV3Large", "EfficientNetB0",
@@ -24,9 +28,6 @@ NETWORKS = (
 )  # fmt: skip
 SIZES = {"VGG": 64, "Xception": 160, "Inception": 160}
 
-tf.config.threading.set_intra_op_parallelism_threads(1)
-tf.config.threading.set_inter_op_parallelism_threads(1)
-
 
 class Subject:
     """A network with pictures: what every exporter's file of it is compared with."""
@@ -36,10 +37,10 @@ class Subject:
         self.name = name
         self.size = next((side for start, side in SIZES.items() if name.startswith(start)), 128)
         keras.utils.set_random_seed(0)
-        self.model = zoo_keras.build(name, softmax=True, size=self.size)
+        self.model = keras_networks.build(name, softmax=True, size=self.size)
         self._enliven()
-        zoo_keras.settle(self.model, zoo_keras.pictures(name, 16, 100, self.size))
-        self.images = zoo_keras.pictures(name, SAMPLES, 1, self.size)
+        keras_networks.settle(self.model, keras_networks.pictures(name, 16, 100, self.size))
+        self.images = keras_networks.pictures(name, SAMPLES, 1, self.size)
 
     def _enliven(self) -> None:
         """Give random values to the scales of residual branches, which start near zero."""
@@ -53,34 +54,29 @@ class Subject:
         return {onnx.load(path, load_external_data=False).graph.input[0].name: self.images}
 
     def export(self, exporter: str, path: Path) -> None:
-        """Write the file; its batch is dynamic with both exporters."""
-        zoo_keras.write(self.model, exporter, path)
+        """Write the file."""
+        zoo.write(self.model, exporter, path, SAMPLES)
 
     def truth(self, layer: np.ndarray, score: np.ndarray, seed: np.ndarray) -> dict[str, np.ndarray]:
         """Differentiate Σ seed · logits with respect to the layer [N, K, positions], in float64 and in float32."""
         return {dtype: self._gradient(dtype, layer, seed) for dtype in ("float64", "float32")}
 
     def _gradient(self, dtype: str, layer: np.ndarray, seed: np.ndarray) -> np.ndarray:
-        model = zoo_keras.build(self.name, softmax=False, dtype=dtype, size=self.size)
+        model = keras_networks.build(self.name, softmax=False, dtype=dtype, size=self.size)
         model.set_weights(self.model.get_weights())
-        x = tf.constant(self.images, dtype)
-        label, axis = self._pair(layer, dtype, model, x)
+        label, axis = self._pair(layer, model, self.images.astype(dtype))
         split = keras.Model(model.input, [model.get_layer(label).output, model.output])
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            value, logits = split(x, training=False)
-            total = tf.reduce_sum(logits * tf.constant(seed, dtype))
-        return flat(tape.gradient(total, value).numpy(), axis)
+        return flat(zoo.pull(split, self.images, seed, dtype), axis)
 
     @staticmethod
-    def _pair(layer: np.ndarray, dtype: str, model: keras.Model, x: Any) -> tuple[str, int]:
+    def _pair(layer: np.ndarray, model: keras.Model, images: np.ndarray) -> tuple[str, int]:
         """Find the first of Keras's layers with these values, and the axis of its channels."""
         size = layer.size // len(layer)
         some = [each for each in model.layers[1:] if np.prod([d or 0 for d in single(each).shape[1:]]) == size]
         if some:
-            values = keras.Model(model.input, [single(each) for each in some])(x, training=False)
-            for each, value in zip(some, values if len(some) > 1 else [values], strict=True):
-                axis = axis_like(np.asarray(value), layer)
+            values = run(keras.Model(model.input, [single(each) for each in some]), images)
+            for each, value in zip(some, values, strict=True):
+                axis = axis_like(value, layer)
                 if axis is not None:
                     return each.name, axis
         raise Unpaired("no layer of the framework has these values")
@@ -94,10 +90,15 @@ class Subject:
         if isinstance(before, keras.layers.MaxPooling2D):
             tensors.append(before.input)
         for tensor in tensors:
-            value = keras.Model(self.model.input, tensor)(self.images, training=False)
-            if axis_like(np.asarray(value), layer) is not None:
+            (value,) = run(keras.Model(self.model.input, [tensor]), self.images)
+            if axis_like(value, layer) is not None:
                 return tensor._keras_history.operation.name
         return None
+
+
+def run(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
+    """Compute all outputs."""
+    return [keras.ops.convert_to_numpy(each) for each in keras.tree.flatten(model(images, training=False))]
 
 
 def single(layer: keras.Layer) -> Any:
