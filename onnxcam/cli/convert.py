@@ -64,23 +64,35 @@ def convert(model: str, output: str, as_json: bool, **choices: Any) -> None:
     choices["target"] = shell.target(choices["target"])
     choices["options"] = shell.options(choices["options"])
     made = onnxcam.convert(model, output, **choices)
-    record = _record(model, [output, *([choices["tail"]] if choices["tail"] else [])], made)
+    record = _record(model, output, choices["tail"], made)
     shell.print_json(record) if as_json else _print(record)
 
 
-def _record(model: str, written: list[str], explainable: ModelProto) -> dict[str, Any]:
-    graph = explainable.graph
-    constants = {tensor.name for tensor in graph.initializer if not tensor.name.startswith("cam/")}  # of IR 3
-    size = sum(os.path.getsize(path) for path in written)
+def _record(model: str, output: str, tail: str | None, made: ModelProto) -> dict[str, Any]:
+    """The file, or both files of a split, and how much larger than the original they are."""
+    files = [_file(output, made)] if tail is None else [_file(path, _read(path)) for path in (output, tail)]
+    size = sum(os.path.getsize(file["output"]) for file in files)
     return {
         "model": model,
-        "output": written[0],
-        "tail": written[1] if len(written) > 1 else None,
-        "inputs": [_tensor(value) for value in graph.input if value.name not in constants],
-        "outputs": [_tensor(value) for value in graph.output],
+        **files[0],
+        "tail": files[1] if tail is not None else None,
         "bytes": size,
         "growth": size / os.path.getsize(model) - 1,
     }
+
+
+def _read(path: str) -> ModelProto:
+    import onnx
+
+    return onnx.load(path, load_external_data=False)
+
+
+def _file(path: str, model: ModelProto) -> dict[str, Any]:
+    graph = model.graph
+    constants = {tensor.name for tensor in graph.initializer if not tensor.name.startswith("cam/")}  # of IR 3
+    inputs = [value for value in graph.input if value.name not in constants]
+    outputs = [_tensor(value) for value in graph.output]
+    return {"output": path, "inputs": [_tensor(value) for value in inputs], "outputs": outputs}
 
 
 def _tensor(value: Any) -> dict[str, object]:
@@ -95,6 +107,8 @@ def _print(record: dict[str, Any]) -> None:
     def lines(tensors: Iterable[dict[str, Any]]) -> list[str]:
         return [f"{tensor['name']}  {shell.shape(tensor['shape'])}" for tensor in tensors]
 
+    facts: list[tuple[str, str | list[str]]] = []
+    for file in filter(None, (record, record["tail"])):
+        facts += [("written", file["output"]), ("inputs", lines(file["inputs"])), ("outputs", lines(file["outputs"]))]
     grown = f"{record['bytes'] / 1e6:.2f} MB, {record['growth']:.2%} more than the original"
-    facts = [("inputs", lines(record["inputs"])), ("outputs", lines(record["outputs"])), ("size", grown)]
-    shell.print_facts([*facts, ("written", [record["output"], *filter(None, [record["tail"]])])])
+    shell.print_facts([*facts, ("size", grown)])

@@ -164,6 +164,20 @@ def test_convert_writes_a_file_that_says_what_it_is(run, model, tmp_path):
     assert str(output) in text
 
 
+def test_convert_says_what_both_files_of_a_split_take_and_return(run, model, tmp_path):
+    first, tail = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    command = ("convert", model, "-o", first, "--split", tail, "--emit", "heatmap")
+    document = json.loads(run(*command, "--json").stdout)
+    for file, said in ((first, document), (tail, document["tail"])):
+        graph = onnx.load(file).graph
+        assert said["output"] == str(file)
+        assert [i["name"] for i in said["inputs"]] == [i.name for i in graph.input]
+        assert [o["name"] for o in said["outputs"]] == [o.name for o in graph.output]
+    assert document["bytes"] == first.stat().st_size + tail.stat().st_size
+    text = run(*command).stdout
+    assert text.index(str(first)) < text.index("head/Clip") < text.index(str(tail)) < text.index("cam/heatmap")
+
+
 def test_convert_counts_no_weights_as_inputs(run, tmp_path):
     weights = np.ones((2, 1, 3, 3), np.float32)
     nodes = [onnx.helper.make_node("Conv", ["x", "w"], ["c"]), onnx.helper.make_node("GlobalAveragePool", ["c"], ["y"])]
