@@ -59,6 +59,20 @@ def write(path: PathLike, picture: npt.NDArray[np.uint8]) -> None:
     files.write(path, data.tobytes())
 
 
+def photograph(given: PathLike | npt.ArrayLike) -> Photo:
+    """A photograph from a path, as `read` has it, or an array: RGB (H, W, 3), or grey (H, W) or (H, W, 1).
+
+    Raises InputError for any other, and what `read` raises.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        return read(given)
+    array = np.asarray(given)
+    if array.ndim == 2 or array.shape[2:] == (1,):
+        array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    check(array)
+    return np.asarray(array, np.uint8)
+
+
 def check(photo: npt.NDArray[np.generic]) -> None:
     """Raise InputError unless this is a photograph as everything here takes it: (H, W, 3) uint8, not empty."""
     if getattr(photo, "dtype", None) != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:

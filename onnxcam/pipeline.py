@@ -144,7 +144,7 @@ class Explainer:
         return report.join(parts, alone=self._inputs.bare)
 
     def images(self, photos: Iterable[str | os.PathLike[str] | Photo]) -> Explanation:
-        """Explain photographs: paths, or arrays (H, W, 3) uint8 RGB. Maps come back at each photo's own size.
+        """Explain photographs: paths, or arrays of uint8, RGB (H, W, 3) or grey (H, W). Maps come back at their sizes.
 
         Raises InputError for a photo that cannot be read, ModelError for a model without an image input.
         """
@@ -155,11 +155,11 @@ class Explainer:
 
         Raises what `images` raises; for paths that cannot be opened before the first batch.
         """
-        if isinstance(photos, (str, os.PathLike)) or (isinstance(photos, np.ndarray) and photos.ndim == 3):
+        if isinstance(photos, (str, os.PathLike)) or (isinstance(photos, np.ndarray) and photos.ndim in (2, 3)):
             photos = [photos]
         photos = list(photos) if isinstance(photos, Iterable) else []
         if not photos:
-            raise InputError("Give a list of photos: paths or arrays (height, width, 3) of uint8.")
+            raise InputError("Give a list of photos: paths, or arrays (height, width, 3) of uint8.")
         if self.preprocess is None:
             raise InputError("The model's image input is not known: give arrays, as explainer(array).")
         step = self._batch_size()
@@ -170,9 +170,7 @@ class Explainer:
         stems = report.file_names(names)
         image.refuse_missing(filter(None, names))
         for start, stop in steps(len(photos), step):
-            pictures = [
-                image.read(p) if isinstance(p, (str, os.PathLike)) else np.asarray(p) for p in photos[start:stop]
-            ]
+            pictures = [image.photograph(p) for p in photos[start:stop]]
             batch = np.concatenate([self.preprocess.apply(p) for p in pictures])
             laid = [self.preprocess.fit(p.shape) for p in pictures]
             given = into_inputs(self._targets.given(start, stop), laid)

@@ -87,6 +87,9 @@ def class_index(target: int | str, score: Score, labels: tuple[str, ...] | None)
             if re.fullmatch(r"top[-_ ]?\d+", wanted.lower()):
                 message = f"'{wanted}' is no class: 'topK' stands alone, K from 1 on. The best one is 'top'."
                 raise InputError(message) from None
+            if pair := re.fullmatch(r"(\d+)([+-])(\d+)", wanted):
+                message = f"No class '{wanted}'. With spaces it is a sum of targets: '{' '.join(pair.groups())}'."
+                raise InputError(message) from None
             if not labels:
                 message = f"No class '{target}': the model brings no class names. Give an index, or a file of labels."
                 raise InputError(message) from None

@@ -173,6 +173,7 @@ def test_top_k_is_k_rows_a_sample_best_first(method):
         ("top0", "'top0' is no class: 'topK' stands alone, K from 1 on"),
         ([0, "top2"], "No class 'top2' here: 'topK' is for all samples"),
         ("--1", "No class '--1'"),
+        ("1-0", "With spaces it is a sum of targets: '1 - 0'"),
     ],
 )
 def test_a_target_that_is_not_there_is_said_before_anything_runs(target, said):
@@ -553,6 +554,15 @@ def test_one_photo_needs_no_list():
     np.testing.assert_array_equal(explainer.images(photo).maps[0], explainer.images([photo]).maps[0])
 
 
+def test_a_grey_photo_is_one_of_three_equal_colours():
+    explainer, grey = Explainer(NET.model(), preprocess=SMALL), photos(1)[0][:, :, 0]
+    (expected,) = explainer.images([np.stack([grey] * 3, axis=2)]).maps
+    for given in (grey, [grey], [grey[:, :, None]]):
+        found = explainer.images(given)
+        np.testing.assert_array_equal(found.maps[0], expected)
+        assert found.photos[0].shape == (12, 20, 3)
+
+
 def test_outside_of_a_crop_the_map_is_zero():
     crop = Preprocess(size=(6, 5), std=(255.0,), resize="crop", crop_ratio=1.0)
     (map_,) = Explainer(NET.model(), preprocess=crop, target=0).images([photos(1)[0].repeat(2, axis=1)]).maps
@@ -581,7 +591,8 @@ def test_photos_of_their_own_sizes():
         (None, "Give a list of photos"),
         ("cat.png", "Cannot read photo 'cat.png'"),
         (["none.png"], "Cannot read photo 'none.png'"),
-        ([np.zeros((6, 5), np.uint8)], "A photo is an array"),
+        ([np.zeros((6, 5, 2), np.uint8)], "A photo is an array"),
+        ([np.zeros((6, 5))], "A photo is an array"),
         ([np.zeros((6, 5, 3))], "A photo is an array"),
     ],
 )
