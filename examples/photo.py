@@ -25,7 +25,7 @@ def metadata(file: str) -> dict[str, str]:
 
 
 def prepare(photo: str, about: dict[str, str]) -> np.ndarray:
-    """The model's input from a photo, by the file's `cam.preprocess`: [1, C, H, W] or [1, H, W, C].
+    """The model's input from a photo, by the file's `cam.preprocess`, its axes in the order of the layout there.
 
     Pillow's filters only, stretched or cut to a square: what classifiers are trained with.
     """
@@ -36,8 +36,9 @@ def prepare(photo: str, about: dict[str, str]) -> np.ndarray:
     x = np.asarray(picture, np.float32).reshape(picture.height, picture.width, -1)
     x = x[:, :, ::-1] if how["color"] == "BGR" else x
     x = (x - np.asarray(how["mean"], np.float32)) / np.asarray(how["std"], np.float32)
-    x = x.transpose(2, 0, 1) if how["layout"] == "NCHW" else x
-    return np.ascontiguousarray(x[None], how["dtype"])
+    x = x if how["layout"].endswith("C") else x.transpose(2, 0, 1)
+    length = {"N": 1, "C": x.size // (picture.height * picture.width), "H": picture.height, "W": picture.width}
+    return np.ascontiguousarray(x.reshape([length[axis] for axis in how["layout"]]), how["dtype"])
 
 
 def _fit(picture: Image.Image, size: tuple[int, int], how: dict) -> Image.Image:

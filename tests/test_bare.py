@@ -52,7 +52,7 @@ def test_the_layout_has_no_samples_and_the_layer_is_the_last_map(entry, ending):
     assert (picture.layout, picture.channels, picture.size) == (entry[:3], 3, size)
     score = "y" if ending == "a row" else "s"
     assert (names(found.layers)[0], found.layers[0].layout, found.scores[0].tensor) == ("map", "NCHW", score)
-    assert (found.preprocess.layout, found.missing) == (f"N{entry[:3]}", ())
+    assert (found.preprocess.layout, found.missing) == (entry[:3], ())
 
 
 @pytest.mark.parametrize("method", ["gradcam", "hirescam", "eigencam", "scorecam", "cam"])
@@ -83,10 +83,11 @@ def test_classes_of_each_and_the_best_of_each():
     np.testing.assert_allclose(best.raw["map"], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("samples", ["", "N"])
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_photos(entry):
+def test_photos(entry, samples):
     photos = list(np.random.default_rng(0).integers(0, 255, (2, 12, 15, 3), np.uint8))
-    ready = onnxcam.preprocessing.Preprocess(size=(6, 5), std=(255.0,), layout=f"N{entry[:3]}")
+    ready = onnxcam.preprocessing.Preprocess(size=(6, 5), std=(255.0,), layout=samples + entry[:3])
     found = onnxcam.Explainer(bare(entry), preprocess=ready).images(photos)
     expected = onnxcam.Explainer(NET.model(), preprocess=onnxcam.preprocessing.Preprocess(size=(6, 5), std=(255.0,)))
     for ours, theirs in zip(found.maps, expected.images(photos).maps, strict=True):
@@ -237,7 +238,7 @@ def test_a_box_in_a_photo():
     explainer = onnxcam.Explainer(detector(), target="box:1")
     found = explainer.images([photo, photo])
     assert [m.shape for m in found.maps] == [(16, 24)] * 2
-    given = explainer.preprocess.apply(photo)[0]
+    given = explainer.preprocess.apply(photo)
     own = run(detector(), {"image": given})
     np.testing.assert_allclose(found.found["box"][1], own["boxes"][1] * [3, 2, 3, 2], atol=1e-4)
 

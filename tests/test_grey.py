@@ -47,7 +47,7 @@ def test_the_layout_has_no_colours_and_photos_become_grey(entry):
     found = onnxcam.inspect(net(entry))
     (picture,) = found.inputs
     assert (picture.layout, picture.channels, picture.space) == ("NHW", 1, (1, 2))
-    assert (found.layers[0].name, found.preprocess.color, found.preprocess.layout) == ("map", "GRAY", "NCHW")
+    assert (found.layers[0].name, found.preprocess.color, found.preprocess.layout) == ("map", "GRAY", "NHW")
 
 
 @pytest.mark.parametrize("method", ["gradcam", "hirescam", "scorecam", "cam"])

@@ -271,6 +271,7 @@ export function prepare(pixels, width, height, how) {
   const [[top, bottom], [left, right]] = [inside(geometry, 0), inside(geometry, 1)];
   const [rows, columns] = geometry.size;
   const type = how.dtype ?? "float32";
+  const layout = how.layout ?? "NCHW"; // NHWC, or one that lacks samples (CHW, HWC) or colours (NHW)
   if (!ARRAYS[type]) throw new Error(`There are no arrays of ${type} here.`);
   const data = new ARRAYS[type](rows * columns * channels);
   const integers = !type.startsWith("float");
@@ -287,12 +288,13 @@ export function prepare(pixels, width, height, how) {
       const from = ((y - top) * (right - left) + (x - left)) * channels;
       for (let c = 0; c < channels; c++) {
         const value = f32(f32((isPhoto ? picture[from + c] : fill[c]) - mean[c]) / std[c]);
-        const to = how.layout === "NHWC" ? (y * columns + x) * channels + c : (c * rows + y) * columns + x;
+        const to = layout.endsWith("C") ? (y * columns + x) * channels + c : (c * rows + y) * columns + x;
         data[to] = integers ? Math.min(Math.max(halfEven(value), lowest), lowest + range) : value;
       }
     }
   }
-  const shape = how.layout === "NHWC" ? [1, rows, columns, channels] : [1, channels, rows, columns];
+  const length = { N: 1, C: channels, H: rows, W: columns };
+  const shape = [...layout].map((axis) => length[axis]);
   return { type, data, shape, geometry };
 }
 

@@ -11,7 +11,6 @@ from onnxcam.preprocessing import CHOICES, Found, Slot, find
 
 def slot(picture: Input, score: Score | None = None) -> Slot:
     """What preprocessing has to know of an image input, and of what the model says of it."""
-    picture = picture.batched
     height, width = picture.size
     size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
     dense = score is not None and score.kind in ("boxes", "regions", "sequence")

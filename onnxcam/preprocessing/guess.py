@@ -106,7 +106,7 @@ def _likeliest(slot: Slot, entry: Entry) -> tuple[str, str]:
             return name, f"its input is quantised from {low:.3g} to {high:.3g}"
     if slot.channels == 1:
         return "unit", "it has one channel, and nothing says more"
-    if slot.layout == "NHWC":
+    if slot.layout.endswith("C"):
         return "tf", f"{_NOTHING}, and while Keras's MobileNet and Inception want it, its ResNet and VGG want 'caffe'"
     return "imagenet", _NOTHING
 

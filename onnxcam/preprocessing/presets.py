@@ -31,8 +31,8 @@ def preset(
     """Give the preset of this name for a model's input; raises InputError with the closest names for another."""
     if name not in PRESETS:
         raise unknown("preprocessing preset", name, PRESETS)
-    found = dataclasses.replace(PRESETS[name], size=size, layout=layout, dtype=dtype, source=f"preset '{name}'")
-    return gray(found) if channels == 1 else found
+    found = gray(PRESETS[name]) if channels == 1 else PRESETS[name]
+    return dataclasses.replace(found, size=size, layout=layout, dtype=dtype, source=f"preset '{name}'")
 
 
 def fitted(given: Preprocess, slot: Slot, asked: bool = False) -> Preprocess:
@@ -40,9 +40,8 @@ def fitted(given: Preprocess, slot: Slot, asked: bool = False) -> Preprocess:
 
     uint8 takes the bytes as they are, and int8 the same less 128, unless a person `asked` for the values.
     """
-    found = dataclasses.replace(given, layout=slot.layout, dtype=slot.dtype)
-    if slot.channels == 1:
-        found = gray(found)
+    found = gray(given) if slot.channels == 1 else given
+    found = dataclasses.replace(found, layout=slot.layout, dtype=slot.dtype)
     return found if asked or slot.dtype not in BYTES else dataclasses.replace(found, mean=BYTES[slot.dtype], std=(1.0,))
 
 

@@ -23,7 +23,7 @@ CHOICES = {
     "resize": ("stretch", "crop", "letterbox", "proportional"),
     "anchor": ("centre", "centre-down", "top-left"),
     "interpolation": (*PILLOW, *image.OPENCV),
-    "layout": ("NCHW", "NHWC"),
+    "layout": ("NCHW", "NHWC", "NHW", "CHW", "HWC"),
     "dtype": ("float32", "float16", "float64", "uint8", "int8", "uint16", "int16", "int32"),
 }
 
@@ -108,6 +108,7 @@ class Preprocess:
             "multiple": (is_side(self.multiple), edge),
             "resized": (self.resized is None or _is_size(self.resized), pair),
             "fill": (_numbers(self.fill, counts), f"a list of {channels} numbers, or of 1"),
+            "layout": ("C" in self.layout or channels == 1, "one with 'C' where 'color' is not 'GRAY'"),
             "source": (isinstance(self.source, str), "a text"),
         }  # fmt: skip
 
@@ -135,7 +136,7 @@ class Preprocess:
         return geometry.cover(photo, (int(size[0] / self.crop_ratio), int(size[1] / self.crop_ratio)))
 
     def apply(self, photo: Photo) -> npt.NDArray[np.generic]:
-        """Make the model's input from a photo (H, W, 3) uint8 RGB: [1, C, h, w] or [1, h, w, C] of `dtype`.
+        """Make the model's input from a photo (H, W, 3) uint8 RGB: one of `dtype`, its axes in the order of `layout`.
 
         Raises InputError for another array.
         """
@@ -155,9 +156,10 @@ class Preprocess:
         if np.dtype(self.dtype).kind in "iu":
             limits = np.iinfo(self.dtype)
             values = np.rint(values).clip(limits.min, limits.max)
-        if self.layout == "NCHW":
-            values = values.transpose(2, 0, 1)
-        return np.ascontiguousarray(values[None], self.dtype)
+        absent = tuple(i for i, axis in enumerate("NHWC") if axis not in self.layout)  # of length 1, samples or grey
+        kept = [axis for axis in "NHWC" if axis in self.layout]
+        laid = values[None].squeeze(absent).transpose([kept.index(axis) for axis in self.layout])
+        return np.ascontiguousarray(laid, self.dtype)
 
     def restore(self, map01: npt.NDArray[np.floating], photo_shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """Bring a map (h, w) of the input's size back to the photo: (H, W) float32, 0 where the model saw nothing.

@@ -107,7 +107,7 @@ def test_one_picture_that_the_graph_makes_a_batch_of():
     steps = "a = Sub(x, o) b = Unsqueeze(a, z) d = Squeeze(b, z) f = Unsqueeze(d, z) e = Div(f, s)"
     proto = entering(steps, "float[3, 6, 5]", o=MEAN[:, None, None], s=channels(STD), z=np.int64([0]))
     got, said = found(proto)
-    assert (got.mean, got.std, got.color, got.size, got.layout) == (*UNIT, "RGB", (6, 5), "NCHW")
+    assert (got.mean, got.std, got.color, got.size, got.layout) == (*UNIT, "RGB", (6, 5), "CHW")
     assert "(Sub 'a', Div 'e')" in said
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from onnxcam.errors import InputError
 from onnxcam.preprocessing import PRESETS, Preprocess, preset
+from onnxcam.preprocessing.spec import grey
 from onnxcam.resample import resample
 
 
@@ -132,6 +133,20 @@ def test_a_letterboxed_map_loses_its_padding():
 def test_a_map_of_another_size_is_refused():
     with pytest.raises(InputError, match=r"\(7, 7\)"):
         Preprocess((64, 64)).restore(np.ones((7, 7), np.float32), (100, 300))
+
+
+@pytest.mark.parametrize(("layout", "axes"), [("CHW", (2, 0, 1)), ("HWC", (0, 1, 2)), ("NHW", None)])
+def test_a_layout_without_samples_or_colours(layout, axes):
+    photo = np.random.default_rng(0).integers(0, 255, (5, 4, 3), np.uint8)
+    given = Preprocess(layout=layout, color="GRAY" if axes is None else "RGB")
+    expected = grey(photo)[:, :, 0][None] if axes is None else photo.transpose(axes)
+    np.testing.assert_array_equal(given.apply(photo), expected)
+    assert Preprocess.from_json(given.to_json()) == given
+
+
+def test_colours_need_an_axis():
+    with pytest.raises(InputError, match="'layout' must be one with 'C' where 'color' is not 'GRAY'"):
+        Preprocess(layout="NHW")
 
 
 @pytest.mark.parametrize(
