@@ -133,11 +133,11 @@ class Explainer:
         Raises InputError for names, shapes and types that do not fit, and for targets that do not match the samples.
         """
         feeds = self._inputs.read(inputs)
-        count = len(next(iter(feeds.values())))
+        count = self._inputs.count(feeds)
         targets = self._targets.rows(count)
         parts: list[Explanation] = []
         for start, stop in steps(count, self._batch_size()):
-            part = {k: v[start:stop] for k, v in feeds.items()}
+            part = self._inputs.part(feeds, slice(start, stop))
             parts.append(self._explain(part, targets[start:stop], start, self._targets.given(start, stop)))
             if self.progress and count > stop - start:
                 self.progress("explaining", stop, count)
@@ -205,21 +205,9 @@ class Explainer:
             columns.append(self._maps(feeds, own, classes[:, k], self.seed + first + k * _STRIDE))
         samples = np.repeat(np.arange(len(classes)), classes.shape[1])
         chosen = classes.reshape(-1)
-        raw = {name: beside([c[0][name] for c in columns]) for name in self.layers}
         likely = probabilities(scores, self._score.activation)
-        return Explanation(
-            maps=beside([c[1] for c in columns]),
-            raw=raw,
-            targets=chosen,
-            scores=scores[samples, chosen],
-            probabilities=None if likely is None else likely[samples, chosen],
-            samples=samples + first,
-            outputs={k: v for k, v in outputs.items() if not k.startswith("cam/")},
-            layers=self.layers,
-            warnings=warnings(raw, chosen, scores[samples, chosen], samples + first, self.labels),
-            labels=self.labels,
-            about=self._about(),
-        )
+        likely = None if likely is None else likely[samples, chosen]
+        return self._rows(columns, outputs, samples + first, chosen, scores[samples, chosen], likely)
 
     def _aimed(self, feeds: Mapping[str, Array], first: int, given: Mapping[str, Array]) -> Explanation:
         """The same for targets that are written into the graph: rows for each sample, one per target."""
@@ -232,22 +220,36 @@ class Explainer:
             own = column(outputs, k) if count > 1 else outputs
             columns.append(self._maps(feeds, own, asked_again(given, rows, k), self.seed + first + k * _STRIDE))
         flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in rows.items()}
-        raw = {name: beside([c[0][name] for c in columns]) for name in self.layers}
         samples = np.repeat(np.arange(len(rows[NUMBER])), count)
         targets = flat.get("class", np.full(len(samples), -1.0)).astype(np.int64)
+        scores, likely = flat.pop(NUMBER), flat.get("certainty")
+        return self._rows(columns, outputs, samples + first, targets, scores, likely, flat)
+
+    def _rows(
+        self,
+        columns: Sequence[tuple[dict[str, Floats], Floats]],
+        outputs: Mapping[str, Array],
+        samples: Ints,
+        targets: Ints,
+        scores: Floats,
+        likely: Floats | None,
+        found: dict[str, Array] | None = None,
+    ) -> Explanation:
+        """One row for each sample and target, from what `_maps` gave for each target."""
+        raw = {name: beside([c[0][name] for c in columns]) for name in self.layers}
         return Explanation(
             maps=beside([c[1] for c in columns]),
             raw=raw,
             targets=targets,
-            scores=flat[NUMBER],
-            probabilities=flat.get("certainty"),
-            samples=samples + first,
+            scores=scores,
+            probabilities=likely,
+            samples=samples,
             outputs={k: v for k, v in outputs.items() if not k.startswith("cam/")},
             layers=self.layers,
-            warnings=warnings(raw, targets, flat[NUMBER], samples + first, self.labels),
+            warnings=warnings(raw, targets, scores, samples, self.labels),
             labels=self.labels,
             about=self._about(),
-            found={k: v for k, v in flat.items() if k != NUMBER},
+            found=found,
         )
 
     def _maps(
@@ -286,14 +288,14 @@ class Explainer:
         self, feeds: Mapping[str, Array], wanted: Ints | Mapping[str, Array], names: Sequence[str] | None = None
     ) -> dict[str, Array]:
         """Run the explainable model; a batch smaller than the model's fixed one is filled up and cut back."""
-        given, count = dict(feeds), len(next(iter(feeds.values())))
+        given, count = dict(feeds), self._inputs.count(feeds)
         if isinstance(wanted, Mapping):
             given |= wanted
         elif self.method.uses == "gradient" and not self._together:
             given[TARGET] = np.asarray(wanted)
         fixed = self._inputs.samples or count
         if fixed > count:
-            given = {k: np.concatenate([v, np.repeat(v[-1:], fixed - count, axis=0)]) for k, v in given.items()}
+            given = self._inputs.filled(given, fixed - count)
         outputs = self.session.run(self._inputs.given(given), names)
         return {
             k: v[:count] if isinstance(v, np.ndarray) and v.ndim and len(v) == fixed else v for k, v in outputs.items()

@@ -39,4 +39,4 @@ def _print(report: Report) -> None:
     rows = [[f.severity, f.profile, f.operator, f.node, f.tensor, f.why] for f in report.findings]
     shell.print_table(["", "in", "operator", "node", "tensor", "why"], rows)
     others = len(report.findings) - len(report.fails)
-    click.echo(f"{len(report.fails) or 'Nothing'} fails, {others or 'nothing'} falls back or differs.")
+    click.echo(f"{len(report.fails)} that would fail, {others} that would fall back or differ.")
