@@ -31,8 +31,8 @@ def prepare(photo: str, about: dict[str, str]) -> np.ndarray:
     """
     how = json.loads(about["cam.preprocess"])
     picture = ImageOps.exif_transpose(Image.open(photo)).convert("L" if how["color"] == "GRAY" else "RGB")
-    if how["size"] is not None:
-        picture = _fit(picture, (how["size"][1], how["size"][0]), how)
+    if how["size"] is not None or how["resize"] != "stretch":
+        picture = _fit(picture, how)
     x = np.asarray(picture, np.float32).reshape(picture.height, picture.width, -1)
     x = x[:, :, ::-1] if how["color"] == "BGR" else x
     x = (x - np.asarray(how["mean"], np.float32)) / np.asarray(how["std"], np.float32)
@@ -41,10 +41,10 @@ def prepare(photo: str, about: dict[str, str]) -> np.ndarray:
     return np.ascontiguousarray(x.reshape([length[axis] for axis in how["layout"]]), how["dtype"])
 
 
-def _fit(picture: Image.Image, size: tuple[int, int], how: dict) -> Image.Image:
+def _fit(picture: Image.Image, how: dict) -> Image.Image:
     if how["interpolation"] not in FILTERS or how["resize"] not in ("stretch", "crop"):
         sys.exit(f"This example has no {how['interpolation']} {how['resize']}: prepare the photo with onnxcam.")
-    resample = FILTERS[how["interpolation"]]
+    resample, size = FILTERS[how["interpolation"]], (how["size"][1], how["size"][0])
     if how["resize"] == "stretch":
         return picture.resize(size, resample)
     short = how["shortest_edge"] or int(min(size) / how["crop_ratio"])

@@ -147,13 +147,13 @@ def _check_paths(
 
 def _aimed(
     target: int | str | Goal | None, chosen: Plan, names: Sequence[str] | None
-) -> tuple[int | str, tuple[Goal, ...]]:
-    """A class or its text ("" for what has none), and the targets that are more than a class."""
+) -> tuple[int | str | None, tuple[Goal, ...]]:
+    """A class or its text ("" for what has none, None for the default), and the targets that are more than a class."""
     found = read_targets(target, chosen.score, names)
     if found.each is not None:
         raise InputError("A file has one target, or the best K classes: lists are for `Explainer`.")
     if found.goals:
-        return (target if isinstance(target, str) else ""), found.goals
+        return (target if isinstance(target, (int, str, type(None))) else ""), found.goals
     return (f"top{found.best}" if found.best else found.same[0]), ()
 
 

@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from onnxcam.errors import InputError
 from onnxcam.inspection import Score
 from onnxcam.inspection.preparation import photographs, slot
 from onnxcam.original import VERSION
 from onnxcam.plan import Plan
-from onnxcam.preprocessing import DEFAULT, PRESETS, Preprocess, fitted, from_file, preset
+from onnxcam.preprocessing import PRESETS, Preprocess, fitted, from_file, preset, sized
 
 
 def find_labels(labels: str | os.PathLike[str] | Sequence[str], chosen: Plan) -> list[str] | None:
@@ -72,8 +71,9 @@ def find_preprocess(
     if picture is None:
         return None, ()
     wanted = slot(picture, chosen.score)
-    found = replace(fitted(preset(str(given)), wanted, asked=True), size=wanted.size or DEFAULT)
-    open_ = f"preprocessing at {DEFAULT[0]}×{DEFAULT[1]} is a guess: the model's input has an open size"
+    found = sized(fitted(preset(str(given)), wanted, asked=True), wanted)
+    where = f"{found.size[0]}×{found.size[1]}" if found.size else f"height {found.shortest_edge}"
+    open_ = f"preprocessing at {where} is a guess: the model's input has an open size"
     return found, () if wanted.size else (f"{open_}; set it with --preprocess and a file",)
 
 

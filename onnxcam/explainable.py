@@ -32,12 +32,12 @@ def extend(chosen: Plan, recipe: Recipe) -> onnx.ModelProto:
     forward = chosen.forward
     count = top_k(recipe.target) if isinstance(recipe.target, str) and not recipe.goals else None
     count = len(recipe.goals) if len(recipe.goals) > 1 else count
-    plain = count is None and not recipe.goals
-    index = class_index(recipe.target, chosen.score, chosen.inspection.labels) if plain else TOP
+    plain = None if count is not None or recipe.goals else recipe.target
+    index = TOP if plain is None else class_index(plain, chosen.score, chosen.inspection.labels)
     outer = Tape(forward, "cam")
     tape = outer.within("explanation") if recipe.gate else outer
     defaults = parameters(recipe.goals if _aims(recipe) else ())
-    if plain and _differentiates(recipe):
+    if plain is not None and _differentiates(recipe):
         defaults[TARGET] = np.array([index], np.int64)
     if recipe.required and not (defaults or recipe.gate):
         raise InputError(
@@ -190,9 +190,10 @@ def _describe(result: onnx.ModelProto, chosen: Plan, recipe: Recipe, index: int)
         VERSION: onnxcam.__version__,
         "cam.layers": [layer.name for layer in chosen.layers],
         "cam.score": chosen.score.tensor,
-        "cam.target": recipe.target if recipe.goals or top_k(str(recipe.target)) else index,
         "cam.emit": list(recipe.emit),
     }
+    if recipe.target is not None:
+        about["cam.target"] = recipe.target if recipe.goals or top_k(str(recipe.target)) else index
     if recipe.method is not None or "heatmap" in recipe.emit:
         about["cam.method"] = recipe.method or "gradcam"
     if recipe.options:

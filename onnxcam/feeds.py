@@ -28,6 +28,7 @@ class Inputs:
     def read(self, inputs: Array | Mapping[str, Array]) -> dict[str, Array]:
         """One array for a model with one input, or arrays by name; all of one length, one of them with places.
 
+        Only what has another name for its length may have another: texts that each picture is compared with.
         Raises InputError otherwise.
         """
         names = [i.name for i in self.inputs]
@@ -47,7 +48,7 @@ class Inputs:
         if self.bare:
             feeds = {i.name: _batch(i, feeds[i.name]) for i in self.inputs if i.name in feeds}
         feeds |= {i.name: _coloured(i, feeds[i.name]) for i in self.inputs if i.grey and i.name in feeds}
-        lengths = {v.shape[0] if v.ndim else 0 for v in feeds.values()}
+        lengths = {v.shape[0] if v.ndim else 0 for k, v in feeds.items() if k not in self._whole(feeds)}
         if len(lengths) != 1 or 0 in lengths:
             raise InputError(
                 f"Every input needs the same number of samples, at least one; given are {sorted(lengths)}."
@@ -79,10 +80,38 @@ class Inputs:
         picture = self.image(feeds)
         return tuple(d for i, d in enumerate(feeds[picture.name].shape) if i not in (0, picture.channel_axis))
 
+    def count(self, feeds: Mapping[str, Array]) -> int:
+        """The number of samples."""
+        return len(next(v for k, v in feeds.items() if k not in self._whole(feeds)))
+
+    def part(self, feeds: Mapping[str, Array], samples: slice) -> dict[str, Array]:
+        """Some of the samples, with what is the same for all of them."""
+        whole = self._whole(feeds)
+        return {k: v if k in whole else v[samples] for k, v in feeds.items()}
+
+    def filled(self, feeds: Mapping[str, Array], more: int) -> dict[str, Array]:
+        """The last sample again, `more` times."""
+        whole = self._whole(feeds)
+        return {k: v if k in whole else np.concatenate([v, np.repeat(v[-1:], more, axis=0)]) for k, v in feeds.items()}
+
+    def _whole(self, feeds: Mapping[str, Array]) -> set[str]:
+        """The inputs that are given to every sample: of another length than the picture, which has another name."""
+        picture = self.picture
+        if picture is None or self.bare or picture.name not in feeds or not feeds[picture.name].ndim:
+            return set()
+        own, count = picture.shape[0], len(feeds[picture.name])
+        return {
+            i.name
+            for i in self.inputs
+            if i.name in feeds and feeds[i.name].ndim and i.shape and isinstance(i.shape[0], str)
+            if i.shape[0] != own and len(feeds[i.name]) != count
+        }
+
     def masked(self, feeds: Mapping[str, Array], n: int, masks: Array) -> dict[str, Array]:
         """Sample `n` under each of the masks (count, *space): its picture times the mask, the other inputs repeated."""
         picture = self.image(feeds)
-        batch = {k: np.repeat(v[n : n + 1], len(masks), axis=0) for k, v in feeds.items()}
+        whole = self._whole(feeds)
+        batch = {k: v if k in whole else np.repeat(v[n : n + 1], len(masks), axis=0) for k, v in feeds.items()}
         own = feeds[picture.name][n : n + 1]
         batch[picture.name] = np.asarray(own * np.expand_dims(masks, picture.channel_axis), own.dtype)
         return batch

@@ -1,19 +1,21 @@
 """Feature maps in one layout: (N, K, *space), whatever the model's own is. In the array API, for arrays and graphs."""
 
 from collections.abc import Sequence
-from math import log
+from math import log, prod
 
 from onnxcam.errors import InputError
 from onnxcam.evidence import Array
 from onnxcam.inspection import Layer
+from onnxcam.inspection.parts import Fold
 
 
 def spatial(x: Array, layer: Layer, size: Sequence[int] | None = None) -> Array:
     """Bring a layer's activation or gradient, of its own shape, to channels first: (N, K, *space).
 
-    Tokens before and after the grid are dropped, windows put in their places. A grid that the model leaves open has the
-    proportions of `size`, the picture's height and width; without it, it is a square. Raises InputError where no grid
-    of the tokens there are comes near, with those that exist.
+    Tokens before and after the grid are dropped, windows put in their places. A grid that the model leaves open, or
+    that was found for pictures of another size, has the proportions of `size`, the picture's height and width; without
+    it, it is a square, or that of the size it was found for. Raises InputError where no grid of the tokens there are
+    comes near, with those that exist.
     """
     xp = x.__array_namespace__()
     fold = layer.fold
@@ -26,12 +28,28 @@ def spatial(x: Array, layer: Layer, size: Sequence[int] | None = None) -> Array:
     split, grid = list(fold.split), tuple(d if isinstance(d, int) else -1 for d in layer.grid)
     if isinstance(x.shape[layer.channel_axis], int):
         split[fold.order[1]] = x.shape[layer.channel_axis]
-    if -1 in grid:
-        grid = _grid(x.shape[fold.axis], layer, size)
+    if split[0] == -1 and fold.layout == "tokens" and 0 not in (fold.axis, layer.channel_axis):
+        split[0] = x.shape[0]  # and not what is left: of another number of places that would be another of samples
+    count = x.shape[fold.axis]
+    apart = fold.layout == "" and len(split) == len(x.shape) and len(fold.order) == 2 + sum(d != 1 for d in grid)
+    if apart and (fold.at or -1 in grid):  # an axis for the places of each direction, as long as it is
+        split = list(x.shape)
+        own = iter([split[i] for i in fold.order[2:]])
+        grid = tuple(1 if d == 1 else next(own) for d in grid)
+    elif -1 in grid or not _holds(fold, prod(grid), count, size):
+        grid = _grid(count, layer, size)
         for i, d in zip(fold.order[2:], grid, strict=True):
             split[i] = d
     folded = xp.permute_dims(xp.reshape(x, split), list(fold.order))
     return xp.reshape(folded, (split[fold.order[0]], split[fold.order[1]], *grid))
+
+
+def _holds(fold: Fold, places: int, count: object, size: Sequence[int] | None) -> bool:
+    """Whether the grid that was found is that of a picture of this size, or of any where none is given."""
+    if not fold.at or size is not None:
+        return not fold.at or tuple(size or ()) == fold.at
+    known = isinstance(count, int) and fold.layout == "tokens"
+    return count == places if known else len(set(fold.at)) == 1  # the same when the picture is turned
 
 
 def _grid(count: object, layer: Layer, size: Sequence[int] | None) -> tuple[int, int]:

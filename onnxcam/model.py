@@ -62,12 +62,20 @@ def read(model: ModelLike) -> Source:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise ModelError(f"Cannot read the model '{path}': {error.strerror or error}.") from error
+            raise ModelError(f"Cannot read the model '{path}': {_reason(path, error)}.") from error
         source = Source(_parse(content, f"'{path}'"), path, hashlib.sha256(content).hexdigest())
     else:
         raise InputError(f"A model is a path, bytes or a ModelProto, not {type(model).__name__}.")
     _check_external(source)
     return source
+
+
+def _reason(path: Path, error: OSError) -> str:
+    """Why a file cannot be read; of a folder, which file in it was meant."""
+    if not path.is_dir():
+        return error.strerror or str(error)
+    inside = sorted([*path.glob("*.onnx"), *path.glob("onnx/*.onnx")])
+    return f"it is a folder; name a file in it, such as '{inside[0]}'" if inside else "it is a folder without a model"
 
 
 def write(proto: onnx.ModelProto, output: str | os.PathLike[str], source: Source) -> None:

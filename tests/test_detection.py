@@ -1,5 +1,7 @@
 """Which models are detectors, and how their outputs are read: by shapes, names and the graph."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -35,6 +37,40 @@ def test_yolo_with_objectness():
     score = onnxcam.inspect(yolo5(3)).scores[0]
     assert (score.kind, score.boxes.layout, score.boxes.classes, score.axis) == ("boxes", "rows", 3, 2)
     assert (score.boxes.form, score.boxes.unit, score.boxes.levels) == ("cxcywh", "pixels", ("fine",))
+
+
+def yolox(classes: int) -> onnx.ModelProto:
+    width = 5 + classes
+    text = f"""det (float[N, 3, 8, 8] image) => (float[N, 64, {width}] out) {{
+      {TOWER} box = Conv(fine, B) o = Conv(fine, O) c = Conv(fine, C) so = Sigmoid(o) sc = Sigmoid(c)
+      all = Concat<axis = 1>(box, so, sc) f = Reshape(all, flat) out = Transpose<perm = [0, 2, 1]>(f)
+    }}"""
+    kernels = {k: np.ones((n, 2, 1, 1), np.float32) for k, n in (("B", 4), ("O", 1), ("C", classes))}
+    return model(text, W=W, V=V, flat=np.int64([0, width, -1]), **kernels)
+
+
+def test_yolox_whose_boxes_are_offsets_in_a_grid():
+    found = onnxcam.inspect(yolox(3))
+    boxes = found.scores[0].boxes
+    assert (boxes.layout, boxes.classes, boxes.form, boxes.levels) == ("rows", 3, None, ("fine",))
+    assert found.preprocess == onnxcam.preprocessing.preset("yolox", (8, 8))
+    assert "its boxes are YOLOX's" in found.assumed[0]
+    assert onnxcam.inspect(yolo5(3)).preprocess == onnxcam.preprocessing.preset("yolo", (8, 8))
+
+
+def test_what_the_file_has_names_for_comes_first():
+    text = f"""det (float[N, 3, 8, 8] image) => (float[N, 64, 32] far, float[N, 64, 5] out) {{
+      {TOWER} h = Conv(fine, H) says, lies = Split<axis = 1>(h, parts) s = Sigmoid(says)
+      f = Reshape(s, flat) out = Transpose<perm = [0, 2, 1]>(f)
+      g = Reshape(lies, more) far = Transpose<perm = [0, 2, 1]>(g)
+    }}"""
+    flat, more = np.int64([0, 5, -1]), np.int64([0, 32, -1])
+    proto = model(text, **heads(37) | {"flat": flat}, more=more, parts=np.int64([5, 32]))
+    assert onnxcam.inspect(proto).scores[0].tensor == "far"
+    proto.metadata_props.add(key="names", value="['a', 'b', 'c', 'd', 'e']")
+    found = onnxcam.inspect(proto)
+    assert (found.scores[0].tensor, found.layers[0].name) == ("out", "fine")
+    assert "h" not in [x.name for x in found.layers], "the convolution that says both"
 
 
 def yolo8(width: int) -> str:
@@ -169,6 +205,20 @@ def test_scores_beside_coordinates(options, expected):
     assert (score.kind, boxes.classes, *read) == ("boxes", classes, *expected)
 
 
+def test_names_beside_a_detector_leave_out_that_nothing_is_there(tmp_path):
+    """As of DETR's models, which have one class more than their configuration."""
+    more = {"B": np.ones((4, 2, 1, 1), np.float32), "four": np.int64([0, 4, -1])}
+    proto = model(pair(ending="Identity", centred=True, names=("logits", "pred_boxes")), **heads(3), **more)
+    onnx.save(proto, tmp_path / "model.onnx")
+    for names, background in ((["cat", "dog"], 2), (["cat", "dog", "bird"], None)):
+        (tmp_path / "config.json").write_text(json.dumps({"id2label": dict(enumerate(names))}))
+        found = onnxcam.inspect(tmp_path / "model.onnx")
+        assert (found.scores[0].boxes.background, found.labels) == (background, tuple(names))
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}))
+    found = onnxcam.inspect(tmp_path / "model.onnx")
+    assert (found.scores[0].boxes.background, found.labels) == (2, None)
+
+
 # ----- what is no detector -----
 @pytest.mark.parametrize(
     ("text", "kind", "axis"),
@@ -178,7 +228,7 @@ def test_scores_beside_coordinates(options, expected):
         ("h = Conv(fine, H) out = Transpose<perm = [0, 2, 3, 1]>(h)", "regions", 3),
         ("h = Conv(fine, H) f = Reshape(h, flat) t = Transpose<perm = [0, 2, 1]>(f) out = Softmax<axis = 2>(t)",
          "sequence", 2),
-        ("h = Conv(fine, H) f = Reshape(h, flat) out = Transpose<perm = [0, 2, 1]>(f)", "classes", 1),
+        ("h = Conv(fine, H) f = Reshape(h, flat) out = Transpose<perm = [0, 2, 1]>(f)", "regions", 2),
         ("p = GlobalAveragePool(fine) f = Flatten(p) n = ReduceL2<axes = [1]>(f) out = Div(f, n)", "embedding", 1),
     ],
 )  # fmt: skip

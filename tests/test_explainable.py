@@ -424,12 +424,36 @@ def test_a_model_that_has_nothing_to_explain_is_one_clear_line(proto, said):
         assert "\n" not in str(caught.value)
 
 
-def test_classes_that_are_not_counted_are_refused():
+@pytest.mark.parametrize("dims", ["N, 3, 6, 5", "N, 3, H, W"])
+def test_a_pool_far_wider_than_the_picture_writes_no_kernel_of_its_size(dims):
+    """As in transformers' EfficientNet: 1280×1280 on 7×7."""
+    text = f"""net (float[{dims}] x) => (float[N, 3] y) {{ map = Relu(x)
+      p = AveragePool<kernel_shape = [1280, 1280], strides = [1280, 1280], ceil_mode = 1>(map) y = Flatten(p)
+    }}"""
+    file = onnxcam.convert(model(text))
+    assert file.ByteSize() < 10_000
+    x = image(2, (3, 6, 5))
+    found = run(file, {"x": x, "cam/target": np.int64([1])}, ["cam/gradient/map"])["cam/gradient/map"]
+    np.testing.assert_allclose(found, np.broadcast_to(np.float32([0, 1 / 30, 0])[:, None, None], x.shape))
+
+
+def test_classes_may_be_counted_by_a_run():
+    """As of texts that a picture is compared with."""
     text = """net (float[N, 3, 6, 5] x, float[C, 3] w) => (float[N, C] y) {
       map = Relu(x) p = GlobalAveragePool(map) f = Flatten(p) y = Gemm<transB = 1>(f, w)
     }"""
-    with pytest.raises(InputError, match="number of classes of 'y' is not fixed"):
-        onnxcam.convert(model(text))
+    x, w = image(2, (3, 6, 5)), np.random.default_rng(1).normal(size=(7, 3)).astype(np.float32)
+    file = onnxcam.convert(model(text))
+    for target, wanted in ((-1, None), (5, 5)):
+        found = run(file, {"x": x, "w": w, "cam/target": np.int64([target])}, ["y", "cam/gradient/map"])
+        top = found["y"].argmax(1) if wanted is None else [wanted] * 2
+        expected = np.broadcast_to(w[top][:, :, None, None] / 30, (2, 3, 6, 5))
+        np.testing.assert_allclose(found["cam/gradient/map"], expected, rtol=1e-5)
+    many = Explainer(model(text), batch=1)({"w": w, "x": x})
+    assert many.targets.tolist() == (np.maximum(x, 0).mean((2, 3)) @ w.T).argmax(1).tolist()
+    assert Explainer(model(text), method="scorecam")({"w": w, "x": x}).maps.shape == (2, 6, 5)
+    with pytest.raises(InputError, match=r"same number of samples, at least one; given are \[2, 7\]"):
+        Explainer(model(text.replace("float[C, 3]", "float[N, 3]")))({"w": w, "x": x})
 
 
 def test_shapes_are_those_of_the_test_net():

@@ -11,7 +11,7 @@ from onnx import helper
 import onnxcam
 from onnxcam.cli import main
 from onnxcam.errors import InputError, ModelError
-from tests.builders import DEMO, ENDINGS, Net, model, names, of_ending, retyped
+from tests.builders import DEMO, ENDINGS, Net, image, model, names, of_ending, retyped
 
 
 def layers(proto: onnx.ModelProto) -> list[str]:
@@ -142,6 +142,9 @@ SCORES = {
     "1×1 convolution": [("y", None)],
     "1×1 convolution before": [("y", None)],
     "classes, then more": [("s", "softmax"), ("z", None)],
+    "softmax in its parts": [("s", "softmax")],
+    "softmax in its parts, without the axis": [("s", "softmax")],
+    "softmax in its parts, of exp alone": [("s", "softmax")],
     "scores and probabilities": [("s", "softmax"), ("y", None)],
 }
 
@@ -265,6 +268,32 @@ def test_the_layer_that_is_offered_works():
     assert onnxcam.convert(proto, layers="r")
 
 
+def zipped(*labels: str) -> onnx.ModelProto:
+    """A classifier that ends as those of Core ML and scikit-learn do: a dictionary from classes to probabilities."""
+    net = Net()
+    head = "f = Flatten(p) s = Gemm<transB = 1>(f, H, b) q = Softmax(s) y = ai.onnx.ml.ZipMap(q)"
+    proto = net.model(head, out="seq(map(string, float)) y")
+    proto.graph.node[-1].attribute.append(helper.make_attribute("classlabels_strings", labels))
+    proto.opset_import.add(domain="ai.onnx.ml", version=1)
+    return proto
+
+
+def test_a_dictionary_of_probabilities_is_read_for_its_scores_and_its_names():
+    proto = zipped("größe", "b", "c")
+    found = onnxcam.inspect(proto)
+    assert [(s.tensor, s.activation, s.classes) for s in found.scores] == [("s", "softmax", 3)]
+    assert found.labels == ("größe", "b", "c")
+    proto.metadata_props.add(key="names", value="['d', 'e', 'f']")
+    assert onnxcam.inspect(proto).labels == ("d", "e", "f")
+
+
+def test_a_model_that_returns_dictionaries_is_explained():
+    net, x = Net(), image(2)
+    found = onnxcam.Explainer(zipped("a", "b", "c"))(x)
+    np.testing.assert_allclose(found.raw["map"], net.gradcam(x, found.targets.reshape(-1)), rtol=1e-4)
+    assert [[*each] for each in found.outputs["y"]] == [["a", "b", "c"]] * 2
+
+
 # ----- what the file says of itself -----
 def labels(key: str, text: str, *more: tuple[str, str]) -> tuple[str, ...] | None:
     proto = Net().model()
@@ -354,7 +383,12 @@ def test_json_is_all_of_it(tmp_path):
         assert row.pop("heard") is True
         assert row == {"name": "map", "tensor": "map", "op": "Relu", "channel_axis": 1, "layout": "NCHW"}
         (score,) = found["scores"]
-        assert (score.pop("kind"), score.pop("axis"), score.pop("boxes")) == ("classes", 1, None)
+        assert (score.pop("kind"), score.pop("axis"), score.pop("samples"), score.pop("boxes")) == (
+            "classes",
+            1,
+            0,
+            None,
+        )
         assert score == {"tensor": "s", "output": "y", "shape": ["N", 3], "activation": "softmax"}
         assert found["inputs"] == [{"name": "x", "shape": ["N", 3, 6, 5], "dtype": "float32", "layout": "NCHW"}]
         assert (found["missing"], found["preprocess"]["size"]) == ([], [6, 5])

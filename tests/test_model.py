@@ -85,7 +85,10 @@ def test_a_file_that_is_no_model_is_one_clear_line(tmp_path, content, said):
 def test_a_file_that_cannot_be_read_is_one_clear_line(tmp_path):
     with pytest.raises(ModelError, match=r"'none\.onnx': No such file"):
         read("none.onnx")
-    with pytest.raises(ModelError, match=r"Is a directory|Permission denied"):
+    with pytest.raises(ModelError, match=r"it is a folder without a model"):
+        read(tmp_path)
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(ModelError, match=r"it is a folder; name a file in it, such as '.*model\.onnx'"):
         read(tmp_path)
 
 

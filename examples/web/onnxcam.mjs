@@ -156,6 +156,10 @@ export function fit(photo, how) {
     const free = shortSide(photo, how.shortest_edge, how.longest_edge);
     return all(free.map((n) => Math.max(Math.floor(n / m), 1) * m));
   }
+  if (how.resize === "height") {
+    const height = how.shortest_edge;
+    return all([height, Math.max(1, halfEven((photo[1] * height) / photo[0]))]);
+  }
   if (!how.size) return all(photo);
   if (how.resize === "crop") return crop(photo, how);
   return how.resize === "letterbox" ? letterbox(photo, how) : all(how.size);

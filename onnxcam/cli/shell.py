@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import click
 from onnxcam.errors import InputError, ModelError, OnnxcamError
 
 Report = Callable[[str, int, int], None]  # what is done, how far, of how much
+
+_MADE_UP = re.compile(r"[()*+:]|^unk__\d+$")  # sizes that shape inference named: formulas, numbers
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -96,8 +99,8 @@ def options(pairs: Iterable[str]) -> dict[str, object]:
 
 
 def shape(dims: Iterable[object]) -> str:
-    """Give a tensor's shape as ONNX tools print it; ? where a size is open and has no name."""
-    return f"[{', '.join('?' if d is None else str(d) for d in dims)}]"
+    """Give a tensor's shape as ONNX tools print it; ? where a size is open and has no name that a person gave it."""
+    return f"[{', '.join('?' if d is None or _MADE_UP.search(str(d)) else str(d) for d in dims)}]"
 
 
 def grid(dims: Iterable[object]) -> str:

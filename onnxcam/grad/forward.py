@@ -20,7 +20,7 @@ from onnxcam.grad.infer import Type, broadcast, infer, sharper
 from onnxcam.grad.lowering import BAKED, Use, lowered, types_of
 from onnxcam.grad.subgraph import SMALL, captured
 from onnxcam.grad.tape import schema_of
-from onnxcam.grad.whole import whole_graph_types
+from onnxcam.grad.whole import misdeclared, whole_graph_types
 
 _UNFOLDED = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
@@ -66,8 +66,9 @@ class Forward:
     """A model's main graph: `nodes`, `inputs`, `outputs`, and types and constants by tensor name."""
 
     def __init__(self, model: onnx.ModelProto, folder: str = "", known: Mapping[str, Type] | None = None) -> None:
-        """Read `model`; `folder` is where its external data lies, `known` are types that inference may not tell.
+        """Read `model`; `folder` is where its external data lies.
 
+        `known` are types that inference may not tell, or those of inputs for one size of the many that the model takes.
         Raises ModelError for a cyclic graph.
         """
         graph = model.graph
@@ -82,13 +83,16 @@ class Forward:
         self._folded: dict[str, npt.NDArray[np.generic]] = {}
         self._sizes: dict[str, sizes.Vector] = {}
         self._types: dict[str, Type] = {i.name: t for i in graph.input if (t := Type.of(i.type, i.name))}
+        self.misdeclared = frozenset[str]()
+        self.known = dict(known or {})
+        self._types |= {name: t for name, t in self.known.items() if name in self._types}
         self._types |= {t.name: Type(t.data_type, tuple(t.dims)) for t in graph.initializer}
         self._types |= {t.values.name: Type(t.values.data_type, tuple(t.dims)) for t in graph.sparse_initializer}
         self._names = {n.name for n in graph.node} | set(self._types) | {o for n in graph.node for o in n.output}
         protos = self._sorted(graph.node)
         self.nodes = [Node.of(n, self.opsets) for n in protos]
         self._check_order()
-        self._read_types(model, protos, known or {})
+        self._read_types(model, protos)
 
     def type(self, name: str) -> Type:
         """Type of a tensor. Raises ModelError where neither inference nor the file tells its element type."""
@@ -245,11 +249,12 @@ class Forward:
         if lost:
             raise ModelError(f"The model's output '{lost[0]}' is made by no node: the file is incomplete.")
 
-    def _read_types(self, model: onnx.ModelProto, protos: Sequence[onnx.NodeProto], known: Mapping[str, Type]) -> None:
-        computed = whole_graph_types(model, protos, self.initializers)
-        declared = {v.name: t for v in computed if (t := Type.of(v.type, v.name))} | dict(known)
+    def _read_types(self, model: onnx.ModelProto, protos: Sequence[onnx.NodeProto]) -> None:
+        computed = whole_graph_types(model, protos, self.initializers, self.known)
+        declared = {v.name: t for v in computed if (t := Type.of(v.type, v.name))} | self.known
         for proto, node in zip(protos, self.nodes, strict=True):
             self.learn(proto, node, declared)
+        self.misdeclared = misdeclared(model.graph, self._types)
 
     def _infer(self, proto: onnx.NodeProto, node: Node) -> dict[str, Type]:
         if not node.version or (node.domain, node.op) in self.functions:

@@ -26,6 +26,7 @@ class Known(Protocol):
     """What a record asks of the graph that it extends."""
 
     opsets: dict[str, int]
+    misdeclared: frozenset[str]  # tensors that have another number of axes than the file says
 
     def type(self, name: str) -> Type:
         """Type of a tensor of the graph."""
@@ -217,6 +218,7 @@ class Enclosing:
         """Read whatever `record` has written, and the graph below it."""
         self.record = record
         self.opsets = record.graph.opsets
+        self.misdeclared = record.graph.misdeclared
 
     def type(self, name: str) -> Type:
         """Type of a tensor outside."""

@@ -112,7 +112,8 @@ class Tape(Record[Value]):
 
     def value(self, name: str) -> Value:
         """A tensor of the graph below, as something to compute with."""
-        return Value(name, self.graph.type(name), self)
+        found = Value(name, self.graph.type(name), self)
+        return _reshaped(found) if name in self.graph.misdeclared else found
 
     def read(self, name: str) -> Value:
         """A tensor of the graph below as rules read it: the one that `instead` names; types in `wide` as float32."""
@@ -202,6 +203,12 @@ op = _Operators()
 def split(x: Value, axis: int, sizes: Sequence[int]) -> tuple[Value, ...]:
     """Cut `x` along `axis` into parts of the given sizes."""
     return x.tape.emit("Split", [x], {"split": list(sizes), "axis": axis}, len(sizes))
+
+
+def _reshaped(x: Value) -> Value:
+    """The same with the axes that it has: the file says another number of them, and runtimes believe the file."""
+    open_ = [i for i, d in enumerate(x.shape) if not isinstance(d, int)]
+    return op.Reshape(x, [d if isinstance(d, int) else -1 if i == open_[-1] else 0 for i, d in enumerate(x.shape)])
 
 
 def _tape_of(inputs: Sequence[Value | Scalar | None]) -> Tape:

@@ -10,7 +10,6 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 
 import onnxcam.grad.rules  # noqa: F401 - fills the registry, which tells what is missing
-from onnxcam import metadata
 from onnxcam.errors import ModelError, unknown
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.prepare import hold, prepare
@@ -24,11 +23,12 @@ from onnxcam.inspection.inputs import read_input
 from onnxcam.inspection.layers import find_layers, image_sources
 from onnxcam.inspection.parts import Boxes, Input, Layer, Score
 from onnxcam.inspection.preparation import photographs, prepared
-from onnxcam.inspection.scores import find_scores, named_score
+from onnxcam.inspection.scores import find_scores, named_score, zipped_names
+from onnxcam.inspection.sized import at_size, opened
 from onnxcam.inspection.walk import HELD
 from onnxcam.model import ModelLike, Source, read
 from onnxcam.original import facts, without
-from onnxcam.preprocessing import Preprocess, find_names
+from onnxcam.preprocessing import Preprocess, count_names, find_names
 
 __all__ = ["Boxes", "Informed", "Input", "Inspection", "Layer", "Score", "inspect", "look"]
 
@@ -107,25 +107,29 @@ def inspect(model: ModelLike, *, score: str = "auto", informed: Informed | None 
 def look(source: Source, forward: Forward, score: str = "auto", told: Mapping[str, str] | None = None) -> Inspection:
     """`inspect` on a graph that has been read already; `told` is metadata beyond the file's own."""
     inputs = tuple(read_input(forward, name) for name in forward.inputs)
-    traces = follow(forward, inputs)
-    said = {p.key: p.value for p in source.proto.metadata_props} | dict(told or {})
-    labels = metadata.labels(said)
-    names = None if labels is None else len(labels)
-    scores = find_scores(forward, channel_axes(traces), names, said, bare=any(i.bare for i in inputs))
+    said = zipped_names(forward) | {p.key: p.value for p in source.proto.metadata_props} | dict(told or {})
+    made = prepared(source, forward, photographs(inputs), None, said)
+    sized = at_size(source, forward, inputs, None if made is None else made.preprocess)
+    given = inputs if sized is forward else tuple(read_input(sized, name) for name in sized.inputs)
+    traces = follow(sized, given)
+    names = count_names(said, source.path)
+    scores = find_scores(sized, channel_axes(traces), names, said, bare=any(i.bare for i in inputs))
     if score != "auto":
-        scores = (named_score(forward, score, scores),)
+        scores = (named_score(sized, score, scores),)
     layers: tuple[Layer, ...] = ()
     for candidate in scores:
-        layers = find_layers(forward, traces, inputs, candidate.tensor)
-        layers = with_levels(forward, candidate, layers)
+        layers = find_layers(sized, traces, given, candidate.tensor)
+        layers = with_levels(sized, candidate, layers)
         if layers:
             scores = (candidate, *(s for s in scores if s is not candidate))
             break
+    if sized is not forward:
+        layers, scores = opened(forward, given, layers, scores)
     lost = _missing(forward, scores[0].tensor, layers[0].tensor) if layers else []
     sources = image_sources(forward, inputs, layers)
     seen = sources.get(layers[0].tensor, ()) if layers else ()
     found = prepared(source, forward, photographs(inputs, seen), scores[0], said)
-    labels, labels_from = find_names(said, source.path, scores[0].classes)
+    labels, labels_from = find_names(said, source.path, scores[0].named)
     return Inspection(
         layers, scores, inputs, tuple(str(n) for n in lost), None if found is None else found.preprocess, labels,
         forward.opsets[""], f"{source.proto.producer_name} {source.proto.producer_version}".strip(),

@@ -107,7 +107,8 @@ def _packed(forward: Forward, output: str, names: int | None, metadata: Mapping[
         size, count = shape[axis], shape[3 - axis]
         if isinstance(size, int) and size > first and not _fewer(count, size + 1) and (said or size in widths):
             classes = names if names is not None and names + first <= size else size - first
-            boxes = Boxes(layout, output, "cxcywh", classes=classes)
+            raw = layout == "rows" and _undecoded(forward, output)
+            boxes = Boxes(layout, output, None if raw else "cxcywh", classes=classes)
             return Score(output, output, shape, None, "boxes", axis, boxes)
     return None
 
@@ -127,6 +128,14 @@ def _widths(forward: Forward, output: str) -> set[int]:
                 found.add(sum(s for s in sizes if isinstance(s, int)))
         waiting += node.inputs if node.op == "Concat" else node.inputs[:1]
     return found
+
+
+def _undecoded(forward: Forward, output: str) -> bool:
+    """Whether the coordinates are what convolutions made of them, offsets in a grid, as YOLOX is exported."""
+    node = forward.producers().get(output)
+    while node is not None and node.op in _CARRIES | {"Concat", "Slice"}:
+        node = forward.producers().get(node.inputs[0])
+    return node is not None and plain(node) == "Conv"
 
 
 def _before(forward: Forward, producers: Mapping[str, Node], output: str, axis: int) -> tuple[str, str | None]:

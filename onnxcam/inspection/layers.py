@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.quantized import shown
-from onnxcam.inspection.follow import Trace, channel_axes
+from onnxcam.inspection.follow import SIZES, Trace, channel_axes
 from onnxcam.inspection.forms import form
 from onnxcam.inspection.guesses import GUESS
 from onnxcam.inspection.parts import Input, Layer
@@ -30,6 +30,7 @@ _FINISHES = frozenset({
 _ATTENTION = frozenset({"Attention", "MultiHeadAttention", "GroupQueryAttention", "Softmax"})
 _LINEAR = frozenset({"BatchNormalization", "Conv", "Einsum", "Gemm", "MatMul", "Softmax"})
 _SCALES = frozenset({"Add", "Div", "Mul", "Sub"})
+_REGROUPS = frozenset({"DepthToSpace", "Slice", "SpaceToDepth", "Split"})  # a part, or one place for many
 
 
 class _Graph:
@@ -38,7 +39,7 @@ class _Graph:
     def __init__(self, forward: Forward, traces: Mapping[str, Trace], score: str) -> None:
         self.forward, self.traces, self.score = forward, traces, score
         self.readers = forward.consumers()
-        self.fixed = set(forward.names()) - descendants(forward, forward.inputs)
+        self.fixed = set(forward.names()) - descendants(forward, forward.inputs, SIZES)
         self.stands = shown(forward)
         self._operands: dict[str, bool] = {}
 
@@ -105,7 +106,7 @@ def find_layers(
     """
     live = reach(forward, traces, score)
     graph = _Graph(forward, traces, score)
-    apart = _said(forward, traces, score) | in_regions(forward)
+    apart = _said(graph) | in_regions(forward)
     names = Counter(node.name for node in forward.nodes)
     pictures = [i for i in inputs if i.layout]
     rank = max((len(i.size) for i in pictures), default=2)
@@ -131,19 +132,21 @@ def find_layers(
     return _ranked(graph, live, pictures, score, found)
 
 
-def _said(forward: Forward, traces: Mapping[str, Trace], score: str) -> set[str]:
-    """Maps that a score with places is made of by moving, enlarging and adding alone: what it says, not why."""
+def _said(graph: _Graph) -> set[str]:
+    """Maps that a score with places is made of by moving, scaling and adding alone: what it says, not why."""
+    forward, traces, score = graph.forward, graph.traces, graph.score
     if score not in traces or not any(places(axis) for axis in traces[score].roles):
         return set()
     producers, axes = forward.producers(), channel_axes(traces)
     found, waiting = {score}, [score]
     while waiting:
-        name = waiting.pop()
-        node = producers.get(name)
-        if node is None or node.op not in _MOVES | {"Add", "Sigmoid", "Softmax", "Sub"}:
+        node = producers.get(waiting.pop())
+        scales = node is not None and node.op in ("Div", "Mul") and any(i in graph.fixed for i in node.inputs)
+        if node is None or not (scales or node.op in _MOVES | _REGROUPS | {"Add", "Sigmoid", "Softmax", "Sub"}):
             continue
-        for i in node.inputs[: 2 if node.op in ("Add", "Sub") else 1]:
-            if i in axes and i not in found and _channels(forward, axes, i) == _channels(forward, axes, score):
+        for i in node.inputs[: 2 if node.op in _SCALES else 1]:
+            same = _channels(forward, axes, i) == _channels(forward, axes, score)
+            if i in axes and i not in found and (same or node.op in _REGROUPS):
                 found.add(i)
                 waiting.append(i)
     return found

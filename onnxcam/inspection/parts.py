@@ -16,7 +16,8 @@ class Fold:
 
     Along `axis`, the tokens before and after the places are cut off; the rest, reshaped to `split` (-1 where only a run
     tells), has its axes put in the order `order`: samples, channels, places, the innermost of each picture axis last.
-    `made` is the operator that put the other tokens there, `layout` "tokens" or "windows".
+    `made` is the operator that put the other tokens there, `layout` "tokens" or "windows". It holds for pictures of the
+    size `at`, where the model leaves their size open.
     """
 
     axis: int
@@ -26,6 +27,7 @@ class Fold:
     order: tuple[int, ...]
     made: str = ""
     layout: Literal["tokens", "windows", ""] = ""
+    at: Shape = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class Score:
     """A tensor whose elements can be explained: what the model says before its last Softmax or Sigmoid.
 
     kind: "classes", one row a sample; "boxes" of a detector, read as `boxes` says; "regions", classes at every place;
-    "sequence", classes at every step; "embedding", a vector without classes. axis: that of the classes.
+    "sequence", classes at every step; "embedding", a vector without classes. axis: that of the classes. samples: that
+    of the samples, 1 where the steps of a sequence come first.
     """
 
     tensor: str
@@ -104,6 +107,7 @@ class Score:
     kind: Literal["classes", "boxes", "regions", "sequence", "embedding"] = "classes"
     axis: int = 1
     boxes: Boxes | None = None
+    samples: int = 0
 
     @property
     def classes(self) -> int | None:
@@ -112,6 +116,12 @@ class Score:
             return self.boxes.classes
         size = self.shape[self.axis if len(self.shape) > 1 else 0] if self.shape else None
         return size if isinstance(size, int) else None
+
+    @property
+    def named(self) -> int | None:
+        """How many of the classes have names: the last one of a detector that means no object has none."""
+        last = self.boxes is not None and self.boxes.background == (self.classes or 0) - 1
+        return self.classes - 1 if last and self.classes else self.classes
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,18 @@ from onnxcam.preprocessing import CHOICES, Found, Slot, find
 
 def slot(picture: Input, score: Score | None = None) -> Slot:
     """What preprocessing has to know of an image input, and of what the model says of it."""
-    height, width = picture.size
-    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    height, width = (d if isinstance(d, int) else None for d in picture.size)
+    size = None if height is None or width is None else (height, width)
     dense = score is not None and score.kind in ("boxes", "regions", "sequence")
-    return Slot(size, picture.layout or "NCHW", picture.dtype, picture.channels, dense)
+    layout = picture.layout or "NCHW"
+    return Slot(size, layout, picture.dtype, picture.channels, dense, (height, width), _habit(score))
+
+
+def _habit(score: Score | None) -> str:
+    """The preset for what a model's answer looks like: boxes as YOLO has them, or YOLOX, undecoded, or a text."""
+    if score is not None and score.boxes is not None and score.boxes.layout in ("rows", "columns"):
+        return "yolo" if score.boxes.form else "yolox"
+    return "tf" if score is not None and score.kind == "sequence" else ""
 
 
 def photographs(inputs: Sequence[Input], seen: Container[str] = ()) -> Input | None:

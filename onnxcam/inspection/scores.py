@@ -1,11 +1,13 @@
 """Scores: what a model says before its last Softmax or Sigmoid, and what its axes mean."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from onnxcam.errors import InputError, ModelError, unknown
 from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.infer import Shape
 from onnxcam.grad.quantized import shown
 from onnxcam.inspection.detection import find_boxes
 from onnxcam.inspection.parts import Score
@@ -14,7 +16,7 @@ from onnxcam.inspection.walk import plain
 _ENDINGS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 _CARRIES = frozenset({
     "ArgMax", "Cast", "DequantizeLinear", "Dropout", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze",
-    "TopK", "Unsqueeze",
+    "TopK", "Unsqueeze", "ZipMap",
 })  # fmt: skip
 _COORDINATES = 10  # corners of a box, or five points
 _NORMS = frozenset({"LpNormalization", "ReduceL2"})
@@ -40,7 +42,14 @@ def find_scores(
     if not found and boxes is None:
         raise ModelError("No output of the model is a float tensor that could be explained.")
     found = [_understood(forward, producers, s, channels or {}) for s in found]
-    found.sort(key=lambda s: (sum(d != 1 for d in s.shape[1:]) != 1, s.activation is None and _few(s)))
+    named = {None} if names is None else {names, names + 1, names + 2}  # a background, a blank and a space have no name
+    found.sort(
+        key=lambda s: (
+            names is not None and s.classes not in named,
+            sum(d != 1 for d in s.shape[1:]) != 1,
+            s.activation is None and _few(s),
+        )
+    )
     return tuple(dict.fromkeys([boxes, *(s for s in found if s.output != boxes.output)] if boxes else found))
 
 
@@ -52,13 +61,14 @@ def _score(forward: Forward, producers: Mapping[str, Node], output: str, bare: b
     name, activation = output, None
     walk = output
     stands = shown(forward)
-    while (node := producers.get(walk)) and (
-        plain(node) in _CARRIES | _ENDINGS.keys() or (bare and _drops_samples(forward, node))
-    ):
-        walk = node.inputs[0]
-        if plain(node) in _ENDINGS:
-            name, activation = stands.get(walk, walk), _ENDINGS[plain(node)]
+    while node := producers.get(walk):
+        read = _read_by_ending(producers, node)
+        if read is not None:
+            name, activation = stands.get(read, read), _ENDINGS.get(plain(node), "softmax")
             break
+        if plain(node) not in _CARRIES and not (bare and _drops_samples(forward, node)):
+            break
+        walk = node.inputs[0]
         if node.op in ("ArgMax", "TopK"):
             name = walk
     if not forward.has_type(name) or not (forward.type(name).is_float or name in stands):
@@ -67,6 +77,32 @@ def _score(forward: Forward, producers: Mapping[str, Node], output: str, bare: b
     if bare and last is not None and _drops_samples(forward, last):
         name = last.inputs[0]
     return Score(name, output, forward.type(name).shape or (), activation)
+
+
+def _read_by_ending(producers: Mapping[str, Node], node: Node) -> str | None:
+    """What a last Softmax or Sigmoid reads; also a Softmax in its parts: exp(x − max x) / Σ exp(x − max x)."""
+    if plain(node) in _ENDINGS:
+        return node.inputs[0]
+    if node.op != "Div":
+        return None
+    power, total = producers.get(node.inputs[0]), _reshaped(producers, node.inputs[1])
+    if power is None or power.op != "Exp" or total is None or total.op != "ReduceSum":
+        return None
+    if total.inputs[0] != node.inputs[0]:
+        return None
+    less = producers.get(power.inputs[0])
+    most = _reshaped(producers, less.inputs[1]) if less is not None and less.op == "Sub" else None
+    if less is None or most is None or most.op != "ReduceMax" or most.inputs[0] != less.inputs[0]:
+        return power.inputs[0]
+    return less.inputs[0]
+
+
+def _reshaped(producers: Mapping[str, Node], name: str) -> Node | None:
+    """The node that makes a tensor, or what it is a reshape of."""
+    node = producers.get(name)
+    while node is not None and node.op in ("Identity", "Reshape", "Unsqueeze"):
+        node = producers.get(node.inputs[0])
+    return node
 
 
 def _drops_samples(forward: Forward, node: Node) -> bool:
@@ -81,6 +117,8 @@ def _drops_samples(forward: Forward, node: Node) -> bool:
 def _understood(forward: Forward, producers: Mapping[str, Node], score: Score, channels: Mapping[str, int]) -> Score:
     """The score with its kind and the axis of its classes."""
     dims = len(score.shape)
+    if dims == 3 and _steps_first(forward, score.shape):
+        return replace(score, kind="sequence", axis=2, samples=1)
     if dims == 3 and _softmax_axis(producers, forward, score) == 2:
         return replace(score, kind="sequence", axis=2)
     if dims >= 4 and any(d != 1 for d in score.shape[2:]):
@@ -88,7 +126,25 @@ def _understood(forward: Forward, producers: Mapping[str, Node], score: Score, c
         return replace(score, kind="regions", axis=axis)
     if dims == 2 and score.activation is None and _is_embedding(producers, score):
         return replace(score, kind="embedding")
+    if dims == 3 and channels.get(score.tensor) == 2:
+        return replace(score, kind="regions", axis=2)  # tokens, as of a backbone without a head
+    node = producers.get(score.tensor)
+    if dims == 3 and node is not None and channels.get(node.inputs[0]) == 1 and _drops_channel(forward, node):
+        return replace(score, tensor=node.inputs[0], shape=forward.type(node.inputs[0]).shape or (), kind="regions")
     return score
+
+
+def _drops_channel(forward: Forward, node: Node) -> bool:
+    """Whether a node takes the one channel out of a map, as of a depth at every place."""
+    before, after = (forward.type(name).shape or () for name in (node.inputs[0], node.outputs[0]))
+    return node.op in ("Gather", "Reshape", "Squeeze") and before[1:2] == (1,) and (*before[:1], *before[2:]) == after
+
+
+def _steps_first(forward: Forward, shape: Shape) -> bool:
+    """Whether a score (steps, samples, classes) has the samples of the images second, as recurrent layers have them."""
+    images = [s for name in forward.inputs if (s := forward.type(name).shape) and len(s) == 4]
+    samples = {s[0] for s in images}
+    return len(samples) == 1 and shape[1] in samples and shape[0] not in samples and shape[2] != 1
 
 
 def _softmax_axis(producers: Mapping[str, Node], forward: Forward, score: Score) -> int | None:
@@ -112,6 +168,15 @@ def _is_embedding(producers: Mapping[str, Node], score: Score) -> bool:
             return True
     named = re.search(r"embed|descriptor", f"{score.tensor} {score.output}", re.IGNORECASE)
     return (node is not None and node.op in _NORMS) or named is not None
+
+
+def zipped_names(forward: Forward) -> dict[str, str]:
+    """Class names of a dictionary of probabilities, as metadata would have them."""
+    for node in forward.nodes:
+        given = node.attributes.get("classlabels_strings")
+        if node.op == "ZipMap" and isinstance(given, list):
+            return {"labels": json.dumps([name.decode("utf-8", "replace") for name in given])}
+    return {}
 
 
 def named_score(forward: Forward, name: str, found: tuple[Score, ...] = ()) -> Score:

@@ -1,6 +1,6 @@
 """How operators are told apart and followed, whatever is looked for."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Shape
@@ -88,10 +88,10 @@ def ancestors(forward: Forward, score: str) -> set[str]:
     return wanted
 
 
-def descendants(forward: Forward, names: Iterable[str]) -> set[str]:
-    """Tensors that depend on one of `names`."""
+def descendants(forward: Forward, names: Iterable[str], besides: Container[str] = ()) -> set[str]:
+    """Tensors that depend on one of `names`, other than through the operators `besides`."""
     reached = set(names)
     for node in forward.nodes:
-        if reached.intersection(node.inputs):
+        if node.op not in besides and reached.intersection(node.inputs):
             reached.update(node.outputs)
     return reached

@@ -58,6 +58,16 @@ def labels(path: Path, count: int | None) -> tuple[list[str] | None, str | None]
     return None, None
 
 
+def counted(path: Path) -> int | None:
+    """How many classes a `config.json` has, with names or without."""
+    for folder in folders(path):
+        config, _ = _json(folder / "config.json")
+        names = config.get("id2label") if isinstance(config, dict) else None
+        if isinstance(names, dict) and names:
+            return len(names)
+    return None
+
+
 def _lists(path: Path) -> Iterator[tuple[Path, list[str] | None]]:
     """Every list of names, the model's own first."""
     own, *above = folders(path)

@@ -45,8 +45,11 @@ def ultralytics(said: Mapping[str, str], slot: Slot) -> Preprocess | None:
 
 
 def onnx_image(said: Mapping[str, str], slot: Slot) -> Preprocess | None:
-    """What `Image.BitmapPixelFormat` and `Image.NominalPixelRange` say; the photo is stretched to the input."""
-    color, range_ = said.get("Image.BitmapPixelFormat"), said.get("Image.NominalPixelRange")
+    """What `Image.BitmapPixelFormat` and `Image.NominalPixelRange` say; the photo is stretched to the input.
+
+    Without a range the values are those of the format's 8 bits.
+    """
+    color, range_ = said.get("Image.BitmapPixelFormat"), said.get("Image.NominalPixelRange", "NominalRange_0_255")
     if color not in _COLORS or range_ not in _RANGES or slot.size is None:
         return None
     mean, std = _RANGES[range_]

@@ -20,6 +20,7 @@ RANGES = {
     "caffe": (-123.7, 151.1),
 }
 _NOTHING = "nothing in the file or beside it says"
+HABITS = {"yolo": "its boxes are YOLO's", "yolox": "its boxes are YOLOX's", "tf": "it reads a text"}
 MEANS = (0.485, 0.456, 0.406)  # ImageNet's, of red, green and blue
 
 
@@ -69,16 +70,26 @@ class Entry:
 def guess(slot: Slot, entry: Entry) -> tuple[Preprocess, tuple[str, ...]]:
     """The preprocessing that is likeliest, and the line that says so and why."""
     name, why = _likeliest(slot, entry)
-    free = slot.size is None and entry.resized
-    found = preset(name, None if free else slot.size or (DENSE if slot.dense else DEFAULT))
+    found = preset(name)
     if slot.dense and found.resize == "crop":
         found = dataclasses.replace(found, resize="stretch")
     found = fitted(found, slot)
+    found = found if slot.size is None and entry.resized else sized(found, slot)
     if entry.color and found.color != "GRAY":
         found = dataclasses.replace(found, color=entry.color)
     where = "the photo's own size" if found.size is None else f"{found.size[0]}×{found.size[1]}"
+    where = f"height {found.shortest_edge}" if found.resize == "height" else where
     found = dataclasses.replace(found, source=f"preset '{name}', a guess")
     return found, (f"preprocessing '{name}' at {where} is a guess: {why}; set it with --preprocess",)
+
+
+def sized(found: Preprocess, slot: Slot) -> Preprocess:
+    """The same at the size that the model takes; where that is open, a usual one, or of a given height any width."""
+    height, width = slot.size or slot.sides
+    if height is not None and width is None:
+        return dataclasses.replace(found, size=None, resize="height", shortest_edge=height)
+    usual = DENSE if slot.dense else DEFAULT
+    return dataclasses.replace(found, size=(height or usual[0], width or usual[1]))
 
 
 def remaining(found: Preprocess, slot: Slot, entry: Entry) -> tuple[Preprocess, tuple[str, ...]]:
@@ -104,6 +115,8 @@ def _likeliest(slot: Slot, entry: Entry) -> tuple[str, str]:
         name = max(RANGES, key=lambda n: _overlap(RANGES[n], (low, high)))
         if _overlap(RANGES[name], (low, high)) > 0.6:
             return name, f"its input is quantised from {low:.3g} to {high:.3g}"
+    if slot.habit:
+        return slot.habit, f"{_NOTHING}, and {HABITS[slot.habit]}"
     if slot.channels == 1:
         return "unit", "it has one channel, and nothing says more"
     if slot.layout.endswith("C"):

@@ -103,6 +103,8 @@ def _geometry(config: Mapping[str, object], kind: str, slot: Slot) -> tuple[dict
         side = size["longest_edge"]
         mean, _ = _values(config, kind)
         return _fixed({"size": (side, side), "resize": "letterbox", "anchor": "top-left", "fill": mean}, slot)
+    if crops and kind.startswith("perceiver"):  # it cuts the middle out first
+        return _fixed({**_CROP, "size": _pair(size), "crop_ratio": min(1.0, size["height"] / crop["height"])}, slot)
     if crops:
         return _fixed({**_CROP, "size": _pair(crop), "resized": _pair(size)}, slot)
     return _fixed({"size": _pair(size), "resize": "stretch"}, slot)

@@ -48,3 +48,9 @@ def find_names(
         return own, None
     names, source = beside.labels(path, count)
     return (None if names is None else tuple(names)), source
+
+
+def count_names(said: Mapping[str, str], path: Path | None) -> int | None:
+    """How many classes the model names, or a configuration beside it has."""
+    own = metadata.labels(said)
+    return len(own) if own is not None else beside.counted(path) if path is not None else None

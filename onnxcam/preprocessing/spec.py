@@ -20,7 +20,7 @@ PILLOW = ("nearest", *FILTERS)
 
 CHOICES = {
     "color": ("RGB", "BGR", "GRAY"),
-    "resize": ("stretch", "crop", "letterbox", "proportional"),
+    "resize": ("stretch", "crop", "letterbox", "proportional", "height"),
     "anchor": ("centre", "centre-down", "top-left"),
     "interpolation": (*PILLOW, *image.OPENCV),
     "layout": ("NCHW", "NHWC", "NHW", "CHW", "HWC"),
@@ -32,7 +32,8 @@ CHOICES = {
 class Slot:
     """What a model takes: size (None where it is open), layout, type and channels of its image input.
 
-    `dense` is a model that answers for each place: a crop would leave places out.
+    `sides` are height and width, where only one of them is open too. `dense` is a model that answers for each place: a
+    crop would leave places out. `habit` is the preset that models which answer in that form are trained with.
     """
 
     size: Size | None = None
@@ -40,6 +41,8 @@ class Slot:
     dtype: str = "float32"
     channels: int | None = 3
     dense: bool = False
+    sides: tuple[int | None, int | None] = (None, None)
+    habit: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Preprocess:
       `size / crop_ratio`; then the centre;
     - "letterbox": fit into `size`, with a border of `fill` (in the order of `color`), the photo at `anchor`;
     - "proportional": the short side to `shortest_edge`, the long one at most `longest_edge`, both cut to a `multiple`;
-      the input's size is open.
+      the input's size is open;
+    - "height": the height to `shortest_edge`, as lines of text are; the input's width is open.
 
     `anchor` is "centre", "top-left", or "centre-down": where a crop's margin is odd, its half is rounded down, and not
     to the even number as torchvision does.
@@ -96,10 +100,10 @@ class Preprocess:
         channels = 1 if self.color == "GRAY" else 3
         counts, edge = {1, channels}, f"a whole number from 1 to {LONGEST}"
         pair = f"[height, width], whole and from 1 to {LONGEST}"
-        open_ = self.resize == "proportional"
+        open_ = self.resize in ("proportional", "height")
         return {
             "size": (self.size is None or (not open_ and _is_size(self.size)),
-                     "null: a proportional resize leaves it open" if open_ else pair),
+                     f"null: '{self.resize}' leaves it open" if open_ else pair),
             "mean": (_numbers(self.mean, counts), f"a list of {channels} numbers, or of 1"),
             "std": (_positive(self.std, counts), f"a list of {channels} numbers above 0, or of 1"),
             "crop_ratio": (_positive((self.crop_ratio,), {1}) and self.crop_ratio <= 1, "above 0 and at most 1"),
@@ -119,6 +123,10 @@ class Preprocess:
             height, width = geometry.short_side(photo, self.shortest_edge, self.longest_edge)
             m = self.multiple
             return geometry.stretch(photo, (max(height // m, 1) * m, max(width // m, 1) * m))
+        if self.resize == "height" and self.shortest_edge is not None:
+            return geometry.stretch(
+                photo, (self.shortest_edge, max(1, round(photo[1] * self.shortest_edge / photo[0])))
+            )
         if self.size is None:
             return geometry.stretch(photo, photo)
         if self.resize == "crop":
@@ -212,7 +220,7 @@ class Preprocess:
         if slot is not None:
             own = {"size": slot.size, "layout": slot.layout, "dtype": slot.dtype}
             own |= {"color": "GRAY"} if slot.channels == 1 else {}
-            own |= {"size": None} if fields.get("resize") == "proportional" else {}
+            own |= {"size": None} if fields.get("resize") in ("proportional", "height") else {}
         return cls(**{**own, **fields, **({"source": source} if source else {})})
 
     def _geometry(self) -> str:
@@ -220,6 +228,8 @@ class Preprocess:
             most = f", at most {self.longest_edge}" if self.longest_edge else ""
             whole = f", multiples of {self.multiple}" if self.multiple > 1 else ""
             return f"short side {self.shortest_edge}{most}{whole} ({self.interpolation})"
+        if self.resize == "height":
+            return f"height {self.shortest_edge}, width in proportion ({self.interpolation})"
         if self.size is None:
             return "photo's own size"
         ratio = f"{self.crop_ratio:g} of"

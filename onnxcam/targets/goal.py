@@ -23,6 +23,7 @@ Array = npt.NDArray[Any]
 TARGET = "cam/target"
 INDEX = "cam/index"
 BOX = "cam/box"
+_SWAPPED = [1, 0, 2]  # steps and samples
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Scene:
     def z(self) -> Value:
         """The score as finite float32 with the samples along axis 0, also where the model has no axis for them."""
         values = floats(self.y)
+        if self.score.samples and self.y.rank == 3:
+            return op.Transpose(values, perm=_SWAPPED)
         return values if self.y.rank > 1 else op.Unsqueeze(values, axes=[0])
 
     @property
@@ -73,6 +76,7 @@ class Scene:
         """A seed that broadcasts to the shape of `z`, in exactly the score's shape and type."""
         y = self.y
         full = seed if seed.type.is_static and seed.shape == self.z.shape else _spread(seed, self.z)
+        full = op.Transpose(full, perm=_SWAPPED) if self.score.samples and y.rank == 3 else full
         full = full if y.rank > 1 else op.Squeeze(full, axes=[0])
         return y.tape.retype(as_type(full, y.dtype), y.type)
 

@@ -311,3 +311,8 @@ def test_methods_are_those_of_the_registry():
         assert f"\n {method.name} " in table
         assert method.paper in table
         assert all(f"--option {option}=" in table for option in method.options)
+
+
+def test_sizes_that_nobody_named_are_open():
+    dims = ["N", "DynamicDimension.0", "(floor((unk__84-1)/2)+1)", "unk__3", "map:0", None, 7]
+    assert shell.shape(dims) == "[N, DynamicDimension.0, ?, ?, ?, ?, 7]"

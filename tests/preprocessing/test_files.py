@@ -199,6 +199,12 @@ def test_timms_test_size_has_its_own_crop():
     assert timm.read(cfg | {"architecture": "old form"}, Slot(), "")[0].crop_ratio == 0.875
 
 
+def test_perceiver_crops_to_a_part_of_the_photo_and_not_to_the_crop_size():
+    config = {"image_processor_type": "PerceiverImageProcessor", "do_center_crop": True, "size": 224, "crop_size": 256}
+    found, _ = huggingface.read(config, Slot(), "it")
+    assert (found.size, found.resize, found.crop_ratio) == ((224, 224), "crop", 0.875)
+
+
 # ----- beside the model and in it -----
 @pytest.mark.parametrize("folder", ["", "onnx"])
 @pytest.mark.parametrize(
@@ -246,6 +252,7 @@ def test_a_guess_that_was_written_into_a_file_stays_one(tmp_path):
             {"Image__BitmapPixelFormat": "Bgr8", "Image__NominalPixelRange": "NominalRange_0_255"},
             Preprocess(SIZE, color="BGR"),
         ),
+        ({"Image__BitmapPixelFormat": "Bgr8"}, Preprocess(SIZE, color="BGR")),  # onnxmltools, from Core ML
         (
             {"Image__BitmapPixelFormat": "Rgb8", "Image__NominalPixelRange": "Normalized_1_1"},
             Preprocess(SIZE, (127.5,), (127.5,)),

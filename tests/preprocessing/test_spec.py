@@ -144,6 +144,20 @@ def test_a_layout_without_samples_or_colours(layout, axes):
     assert Preprocess.from_json(given.to_json()) == given
 
 
+@pytest.mark.parametrize(("photo", "width"), [((20, 100), 240), ((100, 20), 10), ((48, 7), 7), ((999, 1), 1)])
+def test_a_height_and_any_width(photo, width):
+    given = Preprocess(resize="height", shortest_edge=48)
+    assert given.apply(np.zeros((*photo, 3), np.uint8)).shape == (1, 3, 48, width)
+    assert given.restore(np.ones((48, width)), photo).shape == photo
+    assert "height 48, width in proportion" in given.describe()
+
+
+@pytest.mark.parametrize("wrong", [{"shortest_edge": None}, {"shortest_edge": 48, "size": (48, 320)}])
+def test_a_height_is_given_and_no_size(wrong):
+    with pytest.raises(InputError):
+        Preprocess(resize="height", **wrong)
+
+
 def test_colours_need_an_axis():
     with pytest.raises(InputError, match="'layout' must be one with 'C' where 'color' is not 'GRAY'"):
         Preprocess(layout="NHW")

@@ -11,8 +11,10 @@ import numpy as np
 from onnxcam.errors import UnsupportedGradient
 from onnxcam.grad.mask import step
 from onnxcam.grad.registry import vjp
+from onnxcam.grad.scatter import numbers
 from onnxcam.grad.shapes import (
     INT64,
+    as_type,
     count,
     crop,
     expand_like,
@@ -24,6 +26,8 @@ from onnxcam.grad.shapes import (
 from onnxcam.grad.spread import spread
 from onnxcam.grad.tensor import Value, op
 from onnxcam.grad.window import Window
+
+_WIDE = 64 * 64  # taps of a window, from which on no kernel of ones is written
 
 
 def average_pool(
@@ -40,12 +44,25 @@ def average_pool(
 ) -> Value:
     """G shared out among the elements that each window counted."""
     window = Window.of(kernel_shape, strides, dilations, pads)
+    if window.tiles and window.volume > _WIDE:
+        return _shared_out(g, y, x, window)
     return _sum_windows(
         g / _counted(x, y, window, bool(ceil_mode), bool(count_include_pad)), y, x, window, bool(ceil_mode)
     )
 
 
 vjp("AveragePool", average_pool)
+
+
+def _shared_out(g: Value, y: Value, x: Value, window: Window) -> Value:
+    """The same for windows side by side, place by place: transformers' EfficientNet has 1280×1280 of them on 7×7."""
+    for axis, k in zip(_space(x), window.kernel, strict=True):
+        length, side = sizes(x, [axis]), x.tape.constant([k], INT64)
+        beyond = as_type((numbers(sizes(y, [axis])) + 1) * side - length, x.dtype)
+        counted = k - op.Relu(beyond)  # the last window of a ceil-mode pool may not be full
+        g = g / op.Reshape(counted, x.tape.constant([-1, *[1] * (x.rank - 1 - axis)], INT64))
+        g = op.Gather(pad(g, [0], [1], [axis]), numbers(length) / side, axis=axis)  # 0 behind the last window
+    return g
 
 
 def lp_pool(

@@ -1,0 +1,84 @@
+"""Models that leave the picture's size open: tokens are folded for the size that preprocessing makes."""
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxcam
+from onnxcam.layout import spatial
+from tests.builders import image, model, run
+
+SIDES = "s = Shape(c) n = Slice(s, zero, two, zero) row = Concat<axis = 0>(n, last) r = Reshape(c, row)"
+
+
+def tokens(patch: int, count: int | None = None, before: int = 1) -> onnx.ModelProto:
+    """A transformer's beginning as optimum writes it: patches, a class token, position embeddings for `count` places.
+
+    Without a `count` it has none, and takes any size. All tokens are averaged.
+    """
+    add = "p = Add(k, places)" if count else "p = Identity(k)"
+    rng = np.random.default_rng(0)
+    weights = {"places": rng.normal(size=(1, before + (count or 0), 4))} if count else {}
+    return model(
+        f"""net (float[N, K, H, W] x) => (float[N, 2] y) {{
+          c = Conv<kernel_shape = [{patch}, {patch}], strides = [{patch}, {patch}]>(x, W0) {SIDES}
+          t = Transpose<perm = [0, 2, 1]>(r) wide = Concat<axis = 0>(n0, one, last4) e = Expand(token, wide)
+          k = Concat<axis = 1>(e, t) {add} map = Relu(p) m = ReduceMean<axes = [1], keepdims = 0>(map) y = MatMul(m, W1)
+        }}""".replace("wide = ", "n0 = Slice(s, zero, w1, zero) wide = "),
+        W0=rng.normal(size=(4, 3, patch, patch)), W1=rng.normal(size=(4, 2)), token=np.ones((1, before, 4)),
+        zero=np.int64([0]), w1=np.int64([1]), two=np.int64([2]), one=np.int64([before]), last=np.int64([-1]),
+        last4=np.int64([4]), **weights,
+    )  # fmt: skip
+
+
+def held(proto: onnx.ModelProto, names: list[str], x: np.ndarray) -> dict[str, np.ndarray]:
+    """What tensors inside the model hold."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(proto)
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return run(shown, {"x": x}, names)
+
+
+@pytest.mark.parametrize(("patch", "count", "grid"), [(32, 49, (7, 7)), (64, 16, (4, 4)), (16, None, (14, 14))])
+@pytest.mark.parametrize("before", [1, 3])
+def test_tokens_of_a_picture_of_open_size_have_a_grid(patch, count, grid, before):
+    """Of 224×224, which is the habit; 16 patches of 64 say that the picture is 256×256."""
+    first, *_ = onnxcam.inspect(tokens(patch, count, before)).layers
+    assert (first.name, first.layout, first.grid, first.prefix) == ("map", "tokens", grid, before)
+    assert first.fold.at == (256, 256) if patch == 64 else (224, 224)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (96, 160), (160, 96), (64, 512)])
+def test_pictures_of_any_size_are_folded_into_their_own_grid(size):
+    proto = tokens(16)
+    layer = onnxcam.inspect(proto).layer("map")
+    x = image(2, (3, *size))
+    found = held(proto, ["map", "c"], x)
+    np.testing.assert_array_equal(spatial(found["map"], layer, size), np.maximum(found["c"], 0))
+    maps = onnxcam.Explainer(proto)(x).maps
+    assert maps.shape == (2, *size)
+
+
+def test_a_file_with_a_heat_map_refuses_pictures_that_its_grid_is_not_for():
+    proto = tokens(16)
+    x = image(2, (3, 224, 224))
+    file = onnxcam.convert(proto, emit=["heatmap"])
+    found = run(file, {"x": x}, ["cam/heatmap"])["cam/heatmap"]
+    np.testing.assert_allclose(found, onnxcam.Explainer(proto)(x).maps, atol=1e-5)
+    with pytest.raises(Exception, match=r"[Rr]eshape"):
+        run(file, {"x": image(2, (3, 448, 448))}, ["cam/heatmap"])
+
+
+@pytest.mark.parametrize("drop", ["y = Squeeze(d, axis)", "y = Reshape(d, places)", "y = Gather<axis = 1>(d, first)"])
+def test_a_depth_at_every_place_is_one_class_at_places(drop):
+    text = f"net (float[N, 3, 6, 8] x) => (float[N, 6, 8] y) {{ map = Relu(x) c = Conv(map, W0) d = Relu(c) {drop} }}"
+    given = {"axis": np.int64([1]), "places": np.int64([0, 6, 8]), "first": np.int64(0)}
+    used = {name: value for name, value in given.items() if f"{name})" in text}
+    proto = model(text, W0=np.float32([2, -1, 1]).reshape(1, 3, 1, 1), **used)
+    score, *_ = onnxcam.inspect(proto).scores
+    assert (score.tensor, score.kind, score.axis, score.classes) == ("d", "regions", 1, 1)
+    x = image(2, (3, 6, 8))
+    file = onnxcam.convert(proto)
+    found = run(file, {"x": x}, ["y", "cam/gradient/map"])
+    weights = np.float32([2, -1, 1])[:, None, None]
+    np.testing.assert_array_equal(found["cam/gradient/map"], (found["y"][:, None] > 0) * weights)
