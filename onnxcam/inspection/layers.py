@@ -102,11 +102,11 @@ def find_layers(
 ) -> tuple[Layer, ...]:
     """Feature maps on the way to the score, best first; those that only move or begin another one are left out.
 
-    Where that leaves nothing, those that begin another one count as well: the score itself is what they begin.
+    Where that leaves nothing, those that begin another one, or say what a score with places says, count as well.
     """
     live = reach(forward, traces, score)
     graph = _Graph(forward, traces, score)
-    apart = _said(graph) | in_regions(forward)
+    apart = (_said(graph) if finished else set()) | in_regions(forward)
     names = Counter(node.name for node in forward.nodes)
     pictures = [i for i in inputs if i.layout]
     rank = max((len(i.size) for i in pictures), default=2)
