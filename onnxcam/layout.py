@@ -52,6 +52,13 @@ def _holds(fold: Fold, places: int, count: object, size: Sequence[int] | None) -
     return count == places if known else len(set(fold.at)) == 1  # the same when the picture is turned
 
 
+def _longer(layer: Layer) -> float:
+    """How much longer a place is than high, as a logarithm, in pictures of the size that the grid was found for."""
+    at = layer.fold.at if layer.fold else ()
+    sizes = [d for d in (*layer.grid, *at) if isinstance(d, int)]
+    return log(sizes[0] / sizes[1]) - log(sizes[2] / sizes[3]) if len(sizes) == 4 else 0.0
+
+
 def _grid(count: object, layer: Layer, size: Sequence[int] | None) -> tuple[int, int]:
     """Height and width of `count` places whose grid the model leaves open."""
     if not isinstance(count, int) or len(layer.grid) != 2 or layer.layout != "tokens":
@@ -60,7 +67,7 @@ def _grid(count: object, layer: Layer, size: Sequence[int] | None) -> tuple[int,
             "or choose a layer that has a grid."
         )
     choices = [(h, count // h) for h in range(1, count + 1) if count % h == 0]
-    wanted = log(size[0] / size[1]) if size and len(size) == 2 else 0.0
+    wanted = (log(size[0] / size[1]) if size and len(size) == 2 else 0.0) + _longer(layer)
     best = min(choices, key=lambda c: abs(log(c[0] / c[1]) - wanted))
     if abs(log(best[0] / best[1]) - wanted) > (log(1.2) if size else 0):
         said = ", ".join(f"{h}×{w}" for h, w in choices)
