@@ -75,10 +75,11 @@ def test_a_converted_file_is_explained_as_it_was_made(target):
     np.testing.assert_allclose(made(LINES).maps, due(LINES).maps, atol=1e-6)
 
 
-def test_places_in_a_row_stay_in_one_row():
-    text = f"""net (float[N, 1, 16, L] x) => (float[N, S, 5] y) {{
-      {BODY} u = Unsqueeze(m, two) f = Reshape(u, row) t = Transpose<perm = [0, 2, 1]>(f) s = Add(t, half)
-      z = MatMul(s, H) y = Softmax<axis = 2>(z) }}"""
-    proto = model(text, **WEIGHTS, row=np.int64([0, 6, -1]), two=np.int64([2]), half=np.float64(0.5))
-    found = onnxcam.Explainer(proto, layers="s", target="step:3")(np.tile(LINES, (1, 1, 1, 4)))
-    assert found.raw["s"].shape == (2, 1, 48)
+def test_places_longer_than_high_stay_so_at_any_width():
+    text = """net (float[N, 1, 16, L] x) => (float[N, 5] y) {
+      c = Conv<pads = [1, 1, 1, 1]>(x, W, B) r = Relu(c) p = AveragePool<kernel_shape = [4, 1], strides = [4, 1]>(r)
+      f = Reshape(p, row) t = Transpose<perm = [0, 2, 1]>(f) map = Sqrt(t)
+      m = ReduceMean<axes = [1], keepdims = 0>(map) y = MatMul(m, H) }"""
+    proto = model(text, **WEIGHTS, row=np.int64([0, 6, -1]))
+    found = onnxcam.Explainer(proto)(np.tile(LINES, (1, 1, 1, 4)))
+    assert (found.layers, found.raw["map"].shape) == (("map",), (2, 4, 48))
