@@ -30,6 +30,7 @@ TABLES = ROOT / "onnxcam/profiles"
 SPELLED = {int(value): name for name, value in TYPES.items()}
 MADE = {("ConstantOfShape", "T2"), ("EyeLike", "T2"), ("CastLike", "T1"), ("CastLike", "T2")}
 FLOW = {"If", "Loop", "Scan"}
+DOMAINS = ("ai.onnx.ml", "com.microsoft")
 OPEN = 2**31 - 1
 Types = Mapping[str, frozenset[str]]
 Table = dict[str, dict[int, list[dict[str, frozenset[str]]]]]  # operator, version, alternatives
@@ -60,6 +61,21 @@ def registered() -> Table:
                 }
                 table[op][version].append({p: names for p, names in types.items() if names})
     return table
+
+
+def contributed() -> list[str]:
+    """The same of operators that are not ONNX's own, whatever their types: their versions, by domain."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+    ranges: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for kernel in runtime.get_all_opkernel_def():
+        first, last = kernel.version_range
+        ranges[kernel.domain, kernel.op_name].add(f"{first}-" if last == OPEN else f"{first}-{last}")
+    text = []
+    for domain in DOMAINS:
+        own = sorted((op, ",".join(sorted(found))) for (d, op), found in ranges.items() if d == domain)
+        text += ["", f'[operators."{domain}"]', *(f'{op} = "{found}"' for op, found in own)]
+    return text
 
 
 def onnx_name(dtype: int) -> str:
@@ -177,6 +193,7 @@ def write(name: str, table: Table) -> None:
             text.append(f'{op} = "{rows[0]}"')
         else:
             text += [f"{op} = [", *(f'    "{row}",' for row in rows), "]"]
+    text += contributed() if name == "cpu" else []
     path.write_text("\n".join(text) + "\n")
     profile.cache_clear()
     print(
