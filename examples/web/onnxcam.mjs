@@ -151,16 +151,15 @@ function letterbox(photo, { size, anchor }) {
 /** Where a photo lies in a model's input: [y, x] of its size there, of its corner, and of the input. */
 export function fit(photo, how) {
   const all = (shape) => ({ resized: shape, offset: [0, 0], size: shape });
-  if (how.resize === "proportional") {
-    const m = how.multiple ?? 1;
-    const free = shortSide(photo, how.shortest_edge, how.longest_edge);
-    return all(free.map((n) => Math.max(Math.floor(n / m), 1) * m));
-  }
   if (how.resize === "height") {
     const height = how.shortest_edge;
     return all([height, Math.max(1, halfEven((photo[1] * height) / photo[0]))]);
   }
-  if (!how.size) return all(photo);
+  if (!how.size) {
+    const m = how.multiple ?? 1;
+    const free = how.resize === "proportional" ? shortSide(photo, how.shortest_edge, how.longest_edge) : photo;
+    return all(free.map((n) => Math.max(Math.floor(n / m), 1) * m));
+  }
   if (how.resize === "crop") return crop(photo, how);
   return how.resize === "letterbox" ? letterbox(photo, how) : all(how.size);
 }

@@ -82,6 +82,9 @@ def _geometry(config: Mapping[str, object], kind: str, slot: Slot) -> tuple[dict
     size = _sides(config.get("size"), kind, "size")
     crop = _sides(config.get("crop_size"), kind, "crop_size", square=True)
     crops = config.get("do_center_crop", kind.startswith(CROPS)) is True and "height" in crop
+    divisor = config.get("size_divisor")
+    if isinstance(divisor, int) and not size and slot.size is None:  # GLPN: its own size, cut to whole steps
+        return {"size": None, "resize": "stretch", "multiple": divisor}, ()
     if config.get("do_resize", True) is False or not size:
         return _fixed({"size": _pair(crop) if crop else slot.size, "resize": "stretch"}, slot)
     if "shortest_edge" in size and kind.startswith("convnext"):

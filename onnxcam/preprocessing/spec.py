@@ -51,7 +51,7 @@ class Preprocess:
 
     `size` is (height, width), or None for the photo's own. `mean` and `std` are in the order of `color`. `resize`:
 
-    - "stretch" to `size`;
+    - "stretch" to `size`; without one the photo's own, cut to a `multiple`;
     - "crop": resize so that the short side is `shortest_edge`, or to `resized`, or so that it covers
       `size / crop_ratio`; then the centre;
     - "letterbox": fit into `size`, with a border of `fill` (in the order of `color`), the photo at `anchor`;
@@ -119,16 +119,15 @@ class Preprocess:
     def fit(self, photo_shape: tuple[int, ...]) -> Geometry:
         """Give the geometry for a photo of this shape, (H, W) or (H, W, 3)."""
         photo = photo_shape[0], photo_shape[1]
-        if self.resize == "proportional" and self.shortest_edge is not None:
-            height, width = geometry.short_side(photo, self.shortest_edge, self.longest_edge)
-            m = self.multiple
-            return geometry.stretch(photo, (max(height // m, 1) * m, max(width // m, 1) * m))
         if self.resize == "height" and self.shortest_edge is not None:
-            return geometry.stretch(
-                photo, (self.shortest_edge, max(1, round(photo[1] * self.shortest_edge / photo[0])))
-            )
+            width = max(1, round(photo[1] * self.shortest_edge / photo[0]))
+            return geometry.stretch(photo, (self.shortest_edge, width))
         if self.size is None:
-            return geometry.stretch(photo, photo)
+            free = photo
+            if self.resize == "proportional" and self.shortest_edge is not None:
+                free = geometry.short_side(photo, self.shortest_edge, self.longest_edge)
+            height, width = (max(side // self.multiple, 1) * self.multiple for side in free)
+            return geometry.stretch(photo, (height, width))
         if self.resize == "crop":
             before = self._before_the_crop(photo, self.size)
             return geometry.crop(photo, self.size, before, down=self.anchor == "centre-down")
@@ -231,7 +230,7 @@ class Preprocess:
         if self.resize == "height":
             return f"height {self.shortest_edge}, width in proportion ({self.interpolation})"
         if self.size is None:
-            return "photo's own size"
+            return "photo's own size" + (f", multiples of {self.multiple}" if self.multiple > 1 else "")
         ratio = f"{self.crop_ratio:g} of"
         if self.resized is not None:
             ratio = f"of {self.resized[0]}×{self.resized[1]} to"

@@ -141,6 +141,10 @@ def test_a_file_that_is_not_there_is_one_clear_line(tmp_path, name):
     [
         ({"feature_extractor_type": "ViTFeatureExtractor", "size": 224}, {"size": (224, 224), "resize": "stretch"}),
         (
+            {"image_processor_type": "GLPNImageProcessor", "do_resize": True, "size_divisor": 32},
+            {"size": None, "resize": "stretch", "multiple": 32, "mean": (0.0,), "std": (255.0,)},
+        ),
+        (
             {"feature_extractor_type": "CLIPFeatureExtractor", "size": 224, "crop_size": 200, "do_center_crop": True},
             {"size": (200, 200), "resize": "crop", "shortest_edge": 224, "interpolation": "bicubic"},
         ),

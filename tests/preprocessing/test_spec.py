@@ -152,6 +152,13 @@ def test_a_height_and_any_width(photo, width):
     assert "height 48, width in proportion" in given.describe()
 
 
+def test_the_photos_own_size_in_whole_steps():
+    given = Preprocess(multiple=32)
+    assert given.apply(np.zeros((300, 451, 3), np.uint8)).shape == (1, 3, 288, 448)
+    assert given.fit((20, 70)).size == (32, 64)
+    assert "photo's own size, multiples of 32" in given.describe()
+
+
 @pytest.mark.parametrize("wrong", [{"shortest_edge": None}, {"shortest_edge": 48, "size": (48, 320)}])
 def test_a_height_is_given_and_no_size(wrong):
     with pytest.raises(InputError):
