@@ -92,6 +92,17 @@ KNOWN = [
         "{ y = ConvTranspose<pads = [0, 0, 1, 1]>(x, w) }",
         {"cpu": "", "cuda": "falls back", "tensorrt": "", "openvino": "", "web": "", "coreml": "falls back"},
     ),
+    # a kernel wider than what it slides over, as transformers' EfficientNet pools: OpenVINO refuses
+    (
+        "g (float[1, 2, 4, 4] x) => (float[1, 2, 1, 1] y)"
+        "{ y = AveragePool<kernel_shape = [9, 9], pads = [3, 3, 3, 3], ceil_mode = 0>(x) }",
+        {"cpu": "", "openvino": ""},
+    ),
+    (
+        "g (float[1, 2, 4, 4] x) => (float[1, 2, 1, 1] y)"
+        "{ y = AveragePool<kernel_shape = [9, 9], strides = [9, 9], ceil_mode = 1>(x) }",
+        {"cpu": "", "openvino": "fails"},
+    ),
     # CoreML has no comparison; WebGPU no integers of 64 bits, which its processor has
     (
         "g (int64[4] x) => (bool[4] y) { y = Equal(x, x) }",

@@ -18,6 +18,7 @@
     sized NAME …         the input, where given, is a constant, or computed from sizes alone
     single NAME          the input, where given, has one element
     symmetric pads       as much before as after each axis
+    within NAME          no element of the attribute is more than the size of the first input's axis, pads included
     type NAME A B …      the input, where given, has one of these types; the name of an output does as well
 
 What breaks a limit fails, or falls back where something else can take the node. With `!` before it, it fails in any
@@ -246,6 +247,18 @@ def _symmetric(use: Use, words: Sequence[str]) -> str:
     return "" if pads[: len(pads) // 2] == pads[len(pads) // 2 :] else f"{words[0]}={pads}, more on one side"
 
 
+def _within(use: Use, words: Sequence[str]) -> str:
+    type_, sizes = use.type(use.first()), use.attributes.get(words[0])
+    if type_ is None or type_.shape is None or not isinstance(sizes, list):
+        return ""
+    pads = use.attributes.get("pads")
+    around = pads if isinstance(pads, list) else [0] * (2 * len(sizes))
+    space = zip(type_.shape[-len(sizes) :], around, around[len(sizes) :], strict=False)
+    room = [d + a + b if isinstance(d, int) else None for d, a, b in space]
+    wide = any(r is not None and s > r for s, r in zip(sizes, room, strict=False))
+    return f"{words[0]}={sizes}, wider than the input" if wide else ""
+
+
 _RULES: Mapping[str, Broken] = {
     "absent": _absent,
     "in": _one_of,
@@ -266,6 +279,7 @@ _RULES: Mapping[str, Broken] = {
     "sized": _sized,
     "type": _type,
     "symmetric": _symmetric,
+    "within": _within,
 }
 
 
