@@ -52,10 +52,31 @@ def yolox(classes: int) -> onnx.ModelProto:
 def test_yolox_whose_boxes_are_offsets_in_a_grid():
     found = onnxcam.inspect(yolox(3))
     boxes = found.scores[0].boxes
-    assert (boxes.layout, boxes.classes, boxes.form, boxes.levels) == ("rows", 3, None, ("fine",))
+    assert (boxes.layout, boxes.classes, boxes.cells, boxes.levels) == ("rows", 3, ((8, 8, 1),), ("fine",))
     assert found.preprocess == onnxcam.preprocessing.preset("yolox", (8, 8))
     assert "its boxes are YOLOX's" in found.assumed[0]
     assert onnxcam.inspect(yolo5(3)).preprocess == onnxcam.preprocessing.preset("yolo", (8, 8))
+
+
+def test_a_box_of_yolox_is_in_pixels():
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32) / 4
+    found = onnxcam.Explainer(yolox(3), target="box:19")(x)
+    raw = found.outputs["out"][:, 19, :4]
+    centre, size = raw[:, :2] + [3, 2], np.exp(raw[:, 2:])  # the fourth cell of the third row, one pixel wide
+    np.testing.assert_allclose(found.found["box"], np.hstack([centre - size / 2, centre + size / 2]), rtol=1e-5)
+
+
+def test_offsets_in_a_grid_of_any_size_are_no_boxes():
+    proto = yolox(3)
+    for dim in proto.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.ClearField("dim_value")
+    proto.graph.output[0].type.tensor_type.shape.dim[1].ClearField("dim_value")
+    assert onnxcam.inspect(proto).scores[0].boxes.raw
+    x = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    found = onnxcam.Explainer(proto, target="top3")(x)
+    assert "box" not in found.found
+    best = (found.outputs["out"][0, :, 4:5] * found.outputs["out"][0, :, 5:]).max(1)
+    np.testing.assert_array_equal(found.found["index"], np.argsort(-best, kind="stable")[:3])
 
 
 def test_what_the_file_has_names_for_comes_first():

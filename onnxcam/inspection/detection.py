@@ -6,7 +6,7 @@ columns of one output (YOLO). What cannot be told is left open rather than guess
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -31,7 +31,9 @@ def find_boxes(forward: Forward, names: int | None, metadata: Mapping[str, str])
     found = next((score for score in chain(beside, packed) if score), None)
     if found is None or found.boxes is None:
         return None
-    return replace(found, boxes=replace(found.boxes, levels=tuple(_levels(forward, found.tensor))))
+    boxes = replace(found.boxes, levels=tuple(_levels(forward, found.tensor)))
+    cells = _cells(forward, boxes.levels, found.shape[1]) if boxes.raw else ()
+    return replace(found, boxes=replace(boxes, cells=cells, form="cxcywh" if cells else boxes.form))
 
 
 def _chosen(forward: Forward, corners: str) -> Score | None:
@@ -136,6 +138,16 @@ def _undecoded(forward: Forward, output: str) -> bool:
     while node is not None and node.op in _CARRIES | {"Concat", "Slice"}:
         node = forward.producers().get(node.inputs[0])
     return node is not None and plain(node) == "Conv"
+
+
+def _cells(forward: Forward, levels: Sequence[str], count: int | str) -> tuple[tuple[int, int, int], ...]:
+    """The grids of `count` boxes, one in each of its cells, the finest first; none where sizes are open."""
+    image = next((s[2:] for name in forward.inputs if len(s := _shape(forward, name)) == 4), ())
+    sizes = [_shape(forward, name)[2:] for name in levels]
+    if not all(isinstance(d, int) for d in chain(image, *sizes)):
+        return ()
+    cells = sorted(((int(h), int(w), int(image[0]) // int(h)) for h, w in sizes), reverse=True)
+    return tuple(cells) if sum(h * w for h, w, _ in cells) == count else ()
 
 
 def _before(forward: Forward, producers: Mapping[str, Node], output: str, axis: int) -> tuple[str, str | None]:

@@ -77,8 +77,9 @@ class Boxes:
     layout: what the score tensor holds. "rows": (N, boxes, 4 + objectness + classes), as YOLOv5; "columns": (N, 4 +
     classes, boxes), as YOLOv8; "list": (N, boxes, 6), corners, score and class of each; "apart": (N, boxes, classes),
     "classes first": (N, classes, boxes), and "few": (boxes,) or (N, boxes), where the coordinates are a tensor of
-    their own. form: what the four coordinates are; None where nothing tells. levels: the feature maps, one for each
-    size of boxes, that the last convolutions read.
+    their own. form: what the four coordinates are; None where nothing tells. cells: height, width and pixels of a step
+    of each grid that coordinates are offsets in, in the order of the boxes, as in YOLOX: they are not decoded yet.
+    levels: the feature maps, one for each size of boxes, that the last convolutions read.
     """
 
     layout: Layout
@@ -89,6 +90,12 @@ class Boxes:
     labels: str = ""
     background: int | None = None
     levels: tuple[str, ...] = ()
+    cells: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def raw(self) -> bool:
+        """Whether the coordinates are no places of the picture, and nothing tells how to make them."""
+        return self.layout == "rows" and self.form is None
 
 
 @dataclass(frozen=True)

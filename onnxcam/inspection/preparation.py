@@ -21,7 +21,7 @@ def slot(picture: Input, score: Score | None = None) -> Slot:
 def _habit(score: Score | None) -> str:
     """The preset for what a model's answer looks like: boxes as YOLO has them, or YOLOX, undecoded, or a text."""
     if score is not None and score.boxes is not None and score.boxes.layout in ("rows", "columns"):
-        return "yolo" if score.boxes.form else "yolox"
+        return "yolox" if score.boxes.cells or score.boxes.raw else "yolo"
     return "tf" if score is not None and score.kind == "sequence" else ""
 
 

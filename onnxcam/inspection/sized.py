@@ -50,4 +50,11 @@ def opened(
         shape = forward.type(layer.tensor).shape or layer.shape
         kept = layer.shape[layer.channel_axis]
         found.append(replace(layer, shape=tuple(kept if a == layer.channel_axis else d for a, d in enumerate(shape))))
-    return tuple(found), tuple(replace(s, shape=forward.type(s.tensor).shape or s.shape) for s in scores)
+    return tuple(found), tuple(_opened(forward, score) for score in scores)
+
+
+def _opened(forward: Forward, score: Score) -> Score:
+    """The score in its own shape; grids of one size are none of the others."""
+    boxes = score.boxes
+    boxes = replace(boxes, cells=(), form=None) if boxes is not None and boxes.cells else boxes
+    return replace(score, shape=forward.type(score.tensor).shape or score.shape, boxes=boxes)

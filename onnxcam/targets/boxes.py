@@ -50,13 +50,15 @@ class Box(OfClass):
             )
         wanted, index = row(given[TARGET], 3), row(given[INDEX], 3)
         places = corners(scene)
+        raw = scene.score.boxes is not None and scene.score.boxes.raw
         preferred = _certainty(found, wanted)
         if self.near is not None:
             preferred = preferred * overlap(places, op.Unsqueeze(given[BOX], axes=[1]))
         for _ in range(self.rank):
             best = largest(preferred, 1)
-            again = step(overlap(places, total(best * places, [1])) - SAME)
-            preferred = preferred * (1 - best) * (1 - again)
+            preferred = preferred * (1 - best)
+            if not raw:
+                preferred = preferred * (1 - step(overlap(places, total(best * places, [1])) - SAME))
         best = largest(preferred, 1) * step(op.ReduceMax(preferred, axes=[1], keepdims=1))
         automatic = negative(index)
         box = automatic * best + (1 - automatic) * equal(numbers(found.scores, 1), index)
@@ -65,9 +67,10 @@ class Box(OfClass):
         what = {
             "class": cls,
             "index": located(box, 1),
-            "box": op.Squeeze(total(box * places, [1]), axes=[1]),
             "certainty": per_sample(seed * found.certainty),
         }
+        if not raw:
+            what["box"] = op.Squeeze(total(box * places, [1]), axes=[1])
         return Answer(scene.seed(found.back(seed)), per_sample(seed * found.scores), what)
 
 

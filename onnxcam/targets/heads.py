@@ -10,7 +10,7 @@ from onnxcam.errors import InputError
 from onnxcam.grad.shapes import as_type
 from onnxcam.grad.tensor import Value, op
 from onnxcam.inspection import Boxes
-from onnxcam.targets.goal import Scene
+from onnxcam.targets.goal import Array, Scene
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,21 @@ def corners(scene: Scene) -> Value:
     z = _batched(floats(scene.y.tape.value(boxes.corners)), 3)
     z = op.Transpose(z, perm=[0, 2, 1]) if boxes.layout == "columns" else z
     a, b, c, d = (_cut(z, 2, i, i + 1) for i in range(4))
+    if boxes.cells:
+        x, y, step = (z.tape.constant(column, FLOAT) for column in _grids(boxes))
+        a, b, c, d = (a + x) * step, (b + y) * step, op.Exp(c) * step, op.Exp(d) * step
     if boxes.form == "cxcywh":
         a, b, c, d = a - c * 0.5, b - d * 0.5, a + c * 0.5, b + d * 0.5
     elif boxes.form == "yxyx":
         a, b, c, d = b, a, d, c
     joined = op.Concat(a, b, c, d, axis=2)
     return joined * op.Concat(scene.extent, scene.extent, axis=0) if boxes.unit == "fractions" else joined
+
+
+def _grids(boxes: Boxes) -> tuple[Array, ...]:
+    """Column, row and pixels of a step, (1, boxes, 1) each, of the cells that boxes are offset from."""
+    rows = [(x, y, step) for h, w, step in boxes.cells for y in range(h) for x in range(w)]
+    return tuple(np.asarray(column, np.float32)[None, :, None] for column in zip(*rows, strict=True))
 
 
 def overlap(a: Value, b: Value) -> Value:
