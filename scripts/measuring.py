@@ -214,6 +214,8 @@ def double_head(path: Path, found: Explained, feeds: Feeds) -> tuple[ReferenceEv
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.DOUBLE
+            if node.op_type in ("Constant", "ConstantOfShape") and attribute.t.data_type == TensorProto.FLOAT:
+                attribute.t.CopyFrom(numpy_helper.from_array(widened(numpy_helper.to_array(attribute.t))))
     cut = onnx.helper.make_graph(kept, "head", inputs, [output])
     head = onnx.helper.make_model(cut, opset_imports=model.opset_import, functions=model.functions)
     return ReferenceEvaluator(head, new_ops=[LayerNormalization]), values

