@@ -77,7 +77,10 @@ TRANSFORMERS = {  # 0 is the first child, which the library calls by the network
 }  # fmt: skip
 
 # Layers that an expert would defend and that no module gives: the tensor's name by each exporter, and what it is.
-NAMELESS = {"lraspp": (("/model/inner/classifier/Mul_output_0", "mul_563"), "classifier.cbr × classifier.scale")}
+NAMELESS = {
+    "lraspp": (("/model/inner/classifier/Mul_output_0", "mul_563"), "classifier.cbr × classifier.scale"),
+    "efficientvim": (("/model/stages.2/blocks.1/Add_output_0", "add_1408"), "stages.-1.blocks.-1, first of two"),
+}
 
 
 def nameless(network: str, tensor: str) -> str | None:

@@ -22,10 +22,10 @@ Each network has random weights that behave (scripts/zoo.py) and three smooth ra
 'right' means all of it: no flag, a layer that an expert would defend, a gradient within 1e-4 or within 1.5 times the
 framework's own error, and the prefix. 'kinks' means that rounding flipped masks of ReLU or MaxPool between the layer
 and the score, and that the network's smooth twin is within the limit. 'no file' is not ours: the exporter failed, or
-onnxruntime cannot run what it wrote. 'layer' is one that an expert would not choose: CvT
-makes keys and values by convolutions with a stride, and that of the values, which half of all ways lead through, is
-taken for the norm before them, whose grid is another. Of ConvNeXt without a head the features themselves are the score,
-and a branch of its last block is what comes before them.
+onnxruntime cannot run what it wrote. 'layer' is one that an expert would not choose: CvT makes keys and values by
+convolutions with a stride, and that of the values, which half of all ways lead through, is taken for the norm before
+them, whose grid is another. Of ConvNeXt without a head the features themselves are the score, and a branch of its last
+block is what comes before them.
 """
 
 import gc
