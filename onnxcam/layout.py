@@ -28,11 +28,12 @@ def spatial(x: Array, layer: Layer, size: Sequence[int] | None = None) -> Array:
     split, grid = list(fold.split), tuple(d if isinstance(d, int) else -1 for d in layer.grid)
     if isinstance(x.shape[layer.channel_axis], int):
         split[fold.order[1]] = x.shape[layer.channel_axis]
-    if split[0] == -1 and fold.layout == "tokens" and 0 not in (fold.axis, layer.channel_axis):
+    free = bool(fold.at) or -1 in grid
+    if free and split[0] == -1 and fold.layout == "tokens" and 0 not in (fold.axis, layer.channel_axis):
         split[0] = x.shape[0]  # and not what is left: of another number of places that would be another of samples
     count = x.shape[fold.axis]
     apart = fold.layout == "" and len(split) == len(x.shape) and len(fold.order) == 2 + sum(d != 1 for d in grid)
-    if apart and (fold.at or -1 in grid):  # an axis for the places of each direction, as long as it is
+    if apart and free:  # an axis for the places of each direction, as long as it is
         split = list(x.shape)
         own = iter([split[i] for i in fold.order[2:]])
         grid = tuple(1 if d == 1 else next(own) for d in grid)
