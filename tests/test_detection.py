@@ -5,8 +5,11 @@ import json
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
+from onnx import numpy_helper
 
 import onnxcam
+from onnxcam.cli import main
 from tests.builders import model
 
 TOWER = """a = Conv(image, W) fine = Relu(a) b = Conv<strides = [2, 2]>(fine, V) coarse = Relu(b)"""
@@ -267,3 +270,22 @@ def test_a_score_of_a_detector_by_name_is_read_as_it_was_found():
     proto = model(yolo8(7), **eight(3))
     assert onnxcam.inspect(proto, score="output0").scores[0].kind == "boxes"
     assert onnxcam.inspect(proto, score="classes").scores[0].kind == "classes"
+
+
+def test_yolox_of_one_picture_without_a_batch():
+    proto = yolox(3)
+    dims = proto.graph.input[0].type.tensor_type.shape
+    del dims.dim[0]
+    for node in proto.graph.node:
+        node.input[:] = ["batched" if name == "image" else name for name in node.input]
+    proto.graph.initializer.append(numpy_helper.from_array(np.int64([0]), "first"))
+    proto.graph.node.insert(0, onnx.helper.make_node("Unsqueeze", ["image", "first"], ["batched"]))
+    assert onnxcam.inspect(proto).scores[0].boxes.raw
+
+
+@pytest.mark.parametrize("target", [None, "top2"])
+def test_a_converted_detector_is_inspected(target, tmp_path):
+    onnxcam.convert(yolox(3), tmp_path / "made.onnx", target=target, emit=["heatmap"])
+    result = CliRunner().invoke(main, ["inspect", str(tmp_path / "made.onnx")])
+    assert (result.exit_code, result.exception) == (0, None)
+    assert f"target {target or 'the default'}" in result.stdout

@@ -84,7 +84,8 @@ def _explains(found: Inspection) -> list[str]:
     said = found.explains
     if not said:
         return []
-    target = {"-1": "the top class"}.get(said["cam.target"], said["cam.target"])
+    text = said.get("cam.target", "the default")
+    target = {"-1": "the top class"}.get(text, text)
     return [
         f"{', '.join(json.loads(said['cam.emit']))} for {', '.join(json.loads(said['cam.layers']))}",
         f"method {said.get('cam.method', 'of your own')}, target {target}, by onnxcam {said['cam.version']}",

@@ -142,10 +142,11 @@ def _undecoded(forward: Forward, output: str) -> bool:
 
 def _cells(forward: Forward, levels: Sequence[str], count: int | str) -> tuple[tuple[int, int, int], ...]:
     """The grids of `count` boxes, one in each of its cells, the finest first; none where sizes are open."""
-    image = next((s[2:] for name in forward.inputs if len(s := _shape(forward, name)) == 4), ())
+    images = [s[2:] for name in forward.inputs if len(s := _shape(forward, name)) == 4]
     sizes = [_shape(forward, name)[2:] for name in levels]
-    if not all(isinstance(d, int) for d in chain(image, *sizes)):
+    if len(images) != 1 or not all(len(s) == 2 and all(isinstance(d, int) for d in s) for s in (*images, *sizes)):
         return ()
+    image = images[0]
     cells = sorted(((int(h), int(w), int(image[0]) // int(h)) for h, w in sizes), reverse=True)
     return tuple(cells) if sum(h * w for h, w, _ in cells) == count else ()
 
