@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import InputError
+from onnxcam.grad.infer import Shape
 from onnxcam.inspection import Input
 
 Array = npt.NDArray[Any]
@@ -24,11 +25,12 @@ class Inputs:
 
     inputs: tuple[Input, ...]
     picture: Input | None
+    classes: Shape = ()  # the score's sizes beside that of the samples
 
     def read(self, inputs: Array | Mapping[str, Array]) -> dict[str, Array]:
         """One array for a model with one input, or arrays by name; all of one length, one of them with places.
 
-        Only what has another name for its length may have another: texts that each picture is compared with.
+        Texts that each picture is compared with are counted by themselves: as many as the score has classes.
         Raises InputError otherwise.
         """
         names = [i.name for i in self.inputs]
@@ -95,17 +97,10 @@ class Inputs:
         return {k: v if k in whole else np.concatenate([v, np.repeat(v[-1:], more, axis=0)]) for k, v in feeds.items()}
 
     def _whole(self, feeds: Mapping[str, Array]) -> set[str]:
-        """The inputs that are given to every sample: of another length than the picture, which has another name."""
-        picture = self.picture
-        if picture is None or self.bare or picture.name not in feeds or not feeds[picture.name].ndim:
-            return set()
-        own, count = picture.shape[0], len(feeds[picture.name])
-        return {
-            i.name
-            for i in self.inputs
-            if i.name in feeds and feeds[i.name].ndim and i.shape and isinstance(i.shape[0], str)
-            if i.shape[0] != own and len(feeds[i.name]) != count
-        }
+        """The inputs that are given to every sample, as texts are: their length is a size of the score's other axes."""
+        own = None if self.picture is None else self.picture.shape[0]
+        lengths = {d for d in self.classes if isinstance(d, str) and d != own}
+        return {i.name for i in self.inputs if i.name in feeds and i.shape and i.shape[0] in lengths}
 
     def masked(self, feeds: Mapping[str, Array], n: int, masks: Array) -> dict[str, Array]:
         """Sample `n` under each of the masks (count, *space): its picture times the mask, the other inputs repeated."""

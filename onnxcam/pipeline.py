@@ -85,7 +85,8 @@ class Explainer:
         self.layers = tuple(layer.name for layer in chosen.layers)
         self.score = chosen.score.tensor
         self.labels = find_labels(labels, chosen)
-        self._inputs = Inputs(chosen.inspection.inputs, chosen.inspection.sees(chosen.layers[0]))
+        picture = chosen.inspection.sees(chosen.layers[0])
+        self._inputs = Inputs(chosen.inspection.inputs, picture, chosen.score.shape[1:])
         self.preprocess, said = find_preprocess(preprocess, chosen)
         files = Files(read_mask, lambda path: self._embedding(path, chosen, providers))
         self._targets = read_targets(target, chosen.score, self.labels, files)

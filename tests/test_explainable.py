@@ -454,6 +454,15 @@ def test_classes_may_be_counted_by_a_run():
     assert Explainer(model(text), method="scorecam")({"w": w, "x": x}).maps.shape == (2, 6, 5)
     with pytest.raises(InputError, match=r"same number of samples, at least one; given are \[2, 7\]"):
         Explainer(model(text.replace("float[C, 3]", "float[N, 3]")))({"w": w, "x": x})
+    x, w = np.concatenate([x, x[:1]]), np.eye(3, dtype=np.float32)[[2, 0, 1]]
+    for fixed in ("N", "1"):  # as many classes as pictures
+        made = model(text.replace("float[N, 3", f"float[{fixed}, 3").replace("float[N, C]", f"float[{fixed}, C]"))
+        for batch in (1, 2, 3):
+            found = Explainer(made, batch=batch)({"w": w, "x": x})
+            assert found.targets.tolist() == (np.maximum(x, 0).mean((2, 3)) @ w.T).argmax(1).tolist()
+    score = Explainer(model(text), method="scorecam", target=2)
+    alone = [score({"w": w, "x": x[i : i + 1]}).raw["map"][0] for i in range(3)]
+    np.testing.assert_allclose(score({"w": w, "x": x}).raw["map"], alone, rtol=1e-4)
 
 
 def test_shapes_are_those_of_the_test_net():
