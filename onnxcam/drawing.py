@@ -9,12 +9,12 @@ from onnxcam.evidence import Array, Evidence
 from onnxcam.grad.tensor import Tape, Value, op
 from onnxcam.head import linear_head
 from onnxcam.heatmap import heatmap, resize
-from onnxcam.inspection import Layer
+from onnxcam.inspection import Input, Layer
 from onnxcam.layout import spatial
 from onnxcam.methods import METHODS, find
 from onnxcam.methods.array import space
 from onnxcam.plan import Plan, Recipe
-from onnxcam.traced import Traced, enlarged
+from onnxcam.traced import Traced, enlarged, size_of
 
 
 def drawn(floats: Plan, recipe: Recipe, tape: Tape, gradients: Mapping[str, Value]) -> Value:
@@ -23,13 +23,15 @@ def drawn(floats: Plan, recipe: Recipe, tape: Tape, gradients: Mapping[str, Valu
     if not method.graph:
         able = ", ".join(m.name for m in METHODS.values() if m.graph)
         raise InputError(f"Method '{method.name}' cannot live in a graph: its formula needs arrays. These can: {able}.")
+    picture = floats.inspection.sees(floats.layers[0])
+    size = None if picture is None else size_of(tape.value(picture.name), picture.space)
     raws = []
     for layer in floats.layers:
-        activation = spatial(Traced(tape.value(layer.tensor)), layer)
-        gradient = spatial(Traced(gradients[layer.tensor]), layer) if gradients else None
+        activation = spatial(Traced(tape.value(layer.tensor)), layer, size)
+        gradient = spatial(Traced(gradients[layer.tensor]), layer, size) if gradients else None
         weights = _head(floats, layer, gradient) if method.uses == "weights" else None
         raws.append(method(Evidence(activation, gradient, weights), **recipe.options))
-    finished: Value = heatmap(raws, lambda m: _enlarged(m, floats, recipe, tape)).value
+    finished: Value = heatmap(raws, lambda m: _enlarged(m, floats, picture, recipe, tape)).value
     if recipe.dtype == "uint8":
         return op.Cast(finished * 255.0 + 0.5, to=TensorProto.UINT8)
     return finished
@@ -41,11 +43,9 @@ def _head(floats: Plan, layer: Layer, gradient: Array) -> Array:
     return gradient.__array_namespace__().sum(gradient, axis=space(gradient))
 
 
-def _enlarged(maps: Traced, floats: Plan, recipe: Recipe, tape: Tape) -> Traced:
-    first = floats.layers[0]
-    picture = floats.inspection.sees(first)
+def _enlarged(maps: Traced, floats: Plan, picture: Input | None, recipe: Recipe, tape: Tape) -> Traced:
     if recipe.size == "layer" or picture is None:
-        return maps if len(floats.layers) == 1 else _resized(maps, first.grid, None, [])
+        return maps if len(floats.layers) == 1 else _resized(maps, floats.layers[0].grid, None, [])
     return _resized(maps, picture.size, tape.value(picture.name), picture.space)
 
 

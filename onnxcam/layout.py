@@ -6,16 +6,15 @@ from math import log, prod
 from onnxcam.errors import InputError
 from onnxcam.evidence import Array
 from onnxcam.inspection import Layer
-from onnxcam.inspection.parts import Fold
 
 
-def spatial(x: Array, layer: Layer, size: Sequence[int] | None = None) -> Array:
+def spatial(x: Array, layer: Layer, size: Sequence[Array | int] | None = None) -> Array:
     """Bring a layer's activation or gradient, of its own shape, to channels first: (N, K, *space).
 
     Tokens before and after the grid are dropped, windows put in their places. A grid that the model leaves open, or
-    that was found for pictures of another size, has the proportions of `size`, the picture's height and width; without
-    it, it is a square, or that of the size it was found for. Raises InputError where no grid of the tokens there are
-    comes near, with those that exist.
+    that was found for pictures of another size, has the proportions of `size`, the picture's height and width (in a
+    graph, numbers of the graph where they are open); without it, it is a square, or that of the size it was found for.
+    Raises InputError where no grid of the tokens there are comes near, with those that exist.
     """
     xp = x.__array_namespace__()
     fold = layer.fold
@@ -31,26 +30,21 @@ def spatial(x: Array, layer: Layer, size: Sequence[int] | None = None) -> Array:
     free = bool(fold.at) or -1 in grid
     if free and split[0] == -1 and fold.layout == "tokens" and 0 not in (fold.axis, layer.channel_axis):
         split[0] = x.shape[0]  # and not what is left: of another number of places that would be another of samples
-    count = x.shape[fold.axis]
     apart = fold.layout == "" and len(split) == len(x.shape) and len(fold.order) == 2 + sum(d != 1 for d in grid)
     if apart and free:  # an axis for the places of each direction, as long as it is
         split = list(x.shape)
         own = iter([split[i] for i in fold.order[2:]])
         grid = tuple(1 if d == 1 else next(own) for d in grid)
-    elif -1 in grid or not _holds(fold, prod(grid), count, size):
-        grid = _grid(count, layer, size)
+    elif -1 in grid or (fold.at and not _same(size, fold.at)):
+        grid = _grid(x.shape[fold.axis], layer, size)
         for i, d in zip(fold.order[2:], grid, strict=True):
             split[i] = d
     folded = xp.permute_dims(xp.reshape(x, split), list(fold.order))
     return xp.reshape(folded, (split[fold.order[0]], split[fold.order[1]], *grid))
 
 
-def _holds(fold: Fold, places: int, count: object, size: Sequence[int] | None) -> bool:
-    """Whether the grid that was found is that of a picture of this size, or of any where none is given."""
-    if not fold.at or size is not None:
-        return not fold.at or tuple(size or ()) == fold.at
-    known = isinstance(count, int) and fold.layout == "tokens"
-    return count == places if known else len(set(fold.at)) == 1  # the same when the picture is turned
+def _same(size: Sequence[Array | int] | None, at: Sequence[object]) -> bool:
+    return size is not None and all(isinstance(d, int) for d in size) and tuple(size) == tuple(at)
 
 
 def _longer(layer: Layer) -> float:
@@ -60,13 +54,24 @@ def _longer(layer: Layer) -> float:
     return log(sizes[0] / sizes[1]) - log(sizes[2] / sizes[3]) if len(sizes) == 4 else 0.0
 
 
-def _grid(count: object, layer: Layer, size: Sequence[int] | None) -> tuple[int, int]:
-    """Height and width of `count` places whose grid the model leaves open."""
-    if not isinstance(count, int) or len(layer.grid) != 2 or layer.layout != "tokens":
-        raise InputError(
-            f"The grid of layer '{layer.name}' is known only when the model runs. Export the model for a fixed size, "
-            "or choose a layer that has a grid."
-        )
+def _grid(count: object, layer: Layer, size: Sequence[Array | int] | None) -> tuple[Array | int, ...]:
+    """Height and width of `count` places whose grid the model leaves open, or that was found for another size."""
+    if len(layer.grid) == 2 and layer.layout == "tokens" and layer.fold is not None:
+        found = [d for d in (*layer.grid, *layer.fold.at) if isinstance(d, int)]
+        if len(found) == 4:
+            scaled = [s * g // a for s, g, a in zip(size or found[2:], found[:2], found[2:], strict=True)]
+            if not all(isinstance(d, int) for d in scaled) or prod(scaled) == count:
+                return tuple(scaled)
+        if isinstance(count, int):
+            return _nearest(count, layer, size)
+    raise InputError(
+        f"The grid of layer '{layer.name}' is known only when the model runs. Export the model for a fixed size, "
+        "or choose a layer that has a grid."
+    )
+
+
+def _nearest(count: int, layer: Layer, size: Sequence[int] | None) -> tuple[int, int]:
+    """The factors of `count` with the proportions of the picture; a square where these are not given."""
     choices = [(h, count // h) for h in range(1, count + 1) if count % h == 0]
     wanted = (log(size[0] / size[1]) if size and len(size) == 2 else 0.0) + _longer(layer)
     best = min(choices, key=lambda c: abs(log(c[0] / c[1]) - wanted))

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from onnxcam.errors import InputError
-from onnxcam.grad.infer import Shape
+from onnxcam.grad.infer import Shape, Type
 from onnxcam.grad.mask import step
 from onnxcam.grad.shapes import shape_of, slice_
 from onnxcam.grad.tensor import Scalar, Value, op
@@ -79,6 +79,10 @@ class Traced:
 
     def __rtruediv__(self, other: Scalar) -> Traced:
         return Traced(other / self.value)
+
+    def __floordiv__(self, other: int) -> Traced:
+        """Of whole numbers that are not negative, as sizes are: ONNX rounds their quotient towards zero."""
+        return Traced(self.value / other)
 
     def __neg__(self) -> Traced:
         return Traced(-self.value)
@@ -184,14 +188,26 @@ class _Namespace:
         return Traced(op.Squeeze(x.value, axes=_axes(x, axis)))
 
     @staticmethod
-    def reshape(x: Traced, shape: Sequence[int | str]) -> Traced:
-        """Symbols become 0, which copies the dimension in the same place, or −1 once."""
-        own = x.shape
-        wanted = [d if isinstance(d, int) else 0 if i < len(own) and own[i] == d else -1 for i, d in enumerate(shape)]
-        return Traced(op.Reshape(x.value, x.value.tape.constant(wanted, onnx.TensorProto.INT64)))
+    def reshape(x: Traced, shape: Sequence[int | str | Traced]) -> Traced:
+        """Symbols become 0, which copies the dimension in the same place, or −1 once; numbers of the graph stay."""
+        tape, whole = x.value.tape, onnx.TensorProto.INT64
+        wanted = [
+            d if isinstance(d, (int, Traced)) else 0 if d in x.shape[i : i + 1] else -1 for i, d in enumerate(shape)
+        ]
+        if not any(isinstance(d, Traced) for d in wanted):
+            return Traced(op.Reshape(x.value, tape.constant([d for d in wanted if isinstance(d, int)], whole)))
+        parts = [d.value if isinstance(d, Traced) else tape.constant([d], whole) for d in wanted]
+        named = tuple(d.value.name if isinstance(d, Traced) else d for d in shape)
+        return Traced(tape.retype(op.Reshape(x.value, op.Concat(*parts, axis=0)), Type(x.dtype, named)))
 
 
 _NAMESPACE = _Namespace()
+
+
+def size_of(x: Value, axes: Sequence[int]) -> list[int | Traced]:
+    """The lengths of these axes: numbers, or tensors [1] of the graph where only a run knows them."""
+    index = {a: x.tape.constant([a], onnx.TensorProto.INT64) for a in axes if not isinstance(x.shape[a], int)}
+    return [Traced(op.Gather(shape_of(x), index[a])) if a in index else int(x.shape[a]) for a in axes]
 
 
 def enlarged(maps: Traced, like: Value, axes: Sequence[int]) -> Traced:

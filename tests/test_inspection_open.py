@@ -1,10 +1,14 @@
 """Models that leave the picture's size open: tokens are folded for the size that preprocessing makes."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 import onnxcam
+from onnxcam.errors import InputError
 from onnxcam.layout import spatial
 from tests.builders import image, model, run
 
@@ -59,14 +63,34 @@ def test_pictures_of_any_size_are_folded_into_their_own_grid(size):
     assert maps.shape == (2, *size)
 
 
-def test_a_file_with_a_heat_map_refuses_pictures_that_its_grid_is_not_for():
+@pytest.mark.parametrize("size", [(224, 224), (112, 448), (96, 160), (230, 225)])
+def test_a_heat_map_in_the_file_is_folded_into_the_grid_of_the_picture_that_comes(size):
+    """112×448 has as many places as 224×224, in another grid."""
+    x = image(2, (3, *size))
+    for proto in (tokens(16), tokens(16, before=3)):
+        file = onnxcam.convert(proto, emit=["heatmap"])
+        found = run(file, {"x": x}, ["cam/heatmap"])["cam/heatmap"]
+        np.testing.assert_allclose(found, onnxcam.Explainer(proto)(x).maps, atol=1e-5)
+        small = onnxcam.convert(proto, emit=["heatmap"], size="layer")
+        assert run(small, {"x": x}, ["cam/heatmap"])["cam/heatmap"].shape == (2, size[0] // 16, size[1] // 16)
+
+
+def test_a_heat_map_in_the_file_refuses_places_that_are_not_the_grid():
+    """A padded convolution has 15×15 places where 14×14 would fit: the run fails, it does not draw something else."""
     proto = tokens(16)
-    x = image(2, (3, 224, 224))
+    node = next(n for n in proto.graph.node if n.op_type == "Conv")
+    node.attribute.append(helper.make_attribute("pads", [0, 0, 15, 15]))
     file = onnxcam.convert(proto, emit=["heatmap"])
-    found = run(file, {"x": x}, ["cam/heatmap"])["cam/heatmap"]
-    np.testing.assert_allclose(found, onnxcam.Explainer(proto)(x).maps, atol=1e-5)
+    assert run(file, {"x": image(1, (3, 224, 224))}, ["cam/heatmap"])["cam/heatmap"].shape == (1, 224, 224)
     with pytest.raises(Exception, match=r"[Rr]eshape"):
-        run(file, {"x": image(2, (3, 448, 448))}, ["cam/heatmap"])
+        run(file, {"x": image(1, (3, 230, 230))}, ["cam/heatmap"])
+
+
+def test_windows_that_were_found_for_another_size_are_refused():
+    layer = onnxcam.inspect(tokens(16)).layer("map")
+    windows = replace(layer, fold=replace(layer.fold, layout="windows"))
+    with pytest.raises(InputError, match="Export the model for a fixed size"):
+        spatial(np.zeros((1, 197, 4), np.float32), windows, (112, 448))
 
 
 @pytest.mark.parametrize("drop", ["y = Squeeze(d, axis)", "y = Reshape(d, places)", "y = Gather<axis = 1>(d, first)"])
