@@ -67,16 +67,17 @@ def photograph(given: PathLike | npt.ArrayLike) -> Photo:
     if isinstance(given, (str, os.PathLike)):
         return read(given)
     array = np.asarray(given)
-    if array.ndim == 2 or array.shape[2:] == (1,):
-        array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
-    check(array)
-    return np.asarray(array, np.uint8)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,)) or not array.size:
+        raise InputError(
+            f"A photo is an array of uint8, RGB (height, width, 3) or grey (height, width), not {_kind(array)}."
+        )
+    return array if array.shape[2:] == (3,) else np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
 
 
 def check(photo: npt.NDArray[np.generic]) -> None:
     """Raise InputError unless this is a photograph as everything here takes it: (H, W, 3) uint8, not empty."""
     if getattr(photo, "dtype", None) != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
-        raise InputError(f"A photo is an array (height, width, 3) of uint8, RGB, not {_kind(photo)}.")
+        raise InputError(f"A photo is an array of uint8, RGB (height, width, 3), not {_kind(photo)}.")
 
 
 def resize(photo: Photo, size: tuple[int, int], interpolation: str) -> Photo:

@@ -160,7 +160,9 @@ class Explainer:
             photos = [photos]
         photos = list(photos) if isinstance(photos, Iterable) else []
         if not photos:
-            raise InputError("Give a list of photos: paths, or arrays (height, width, 3) of uint8.")
+            raise InputError(
+                "Give a list of photos: paths, or arrays of uint8, RGB (height, width, 3) or grey (height, width)."
+            )
         if self.preprocess is None:
             raise InputError("The model's image input is not known: give arrays, as explainer(array).")
         step = self._batch_size()

@@ -268,12 +268,29 @@ def test_the_layer_that_is_offered_works():
     assert onnxcam.convert(proto, layers="r")
 
 
-def zipped(*labels: str) -> onnx.ModelProto:
+@pytest.mark.parametrize(
+    ("end", "read"),
+    [
+        ("e = Exp(s) t = ReduceSum(e, zero) y = Div(e, t)", ("y", None)),
+        ("m = ReduceMax<axes = [0]>(s) d = Sub(s, m) e = Exp(d) t = ReduceSum(e, one) y = Div(e, t)", ("d", "softmax")),
+        ("m = ReduceMax(s) d = Sub(s, m) e = Exp(d) t = ReduceSum(e, one) y = Div(e, t)", ("s", "softmax")),
+        ("m = ReduceMax(s) d = Sub(s, m) e = Exp(d) t = ReduceSum(e) y = Div(e, t)", ("y", None)),
+    ],
+    ids=["samples", "less the largest of the samples", "less the largest of all", "all"],
+)
+def test_parts_of_a_softmax_are_one_along_the_classes(end, read):
+    more = {name: np.int64([i]) for i, name in enumerate(("zero", "one")) if name in end}
+    proto = Net().model(f"f = Flatten(p) s = Gemm<transB = 1>(f, H, b) {end}", **more)
+    score = onnxcam.inspect(proto).scores[0]
+    assert (score.tensor, score.activation) == read
+
+
+def zipped(*labels: str | int) -> onnx.ModelProto:
     """A classifier that ends as those of Core ML and scikit-learn do: a dictionary from classes to probabilities."""
-    net = Net()
+    net, kind = Net(), "string" if isinstance(labels[0], str) else "int64"
     head = "f = Flatten(p) s = Gemm<transB = 1>(f, H, b) q = Softmax(s) y = ai.onnx.ml.ZipMap(q)"
-    proto = net.model(head, out="seq(map(string, float)) y")
-    proto.graph.node[-1].attribute.append(helper.make_attribute("classlabels_strings", labels))
+    proto = net.model(head, out=f"seq(map({kind}, float)) y")
+    proto.graph.node[-1].attribute.append(helper.make_attribute(f"classlabels_{kind}s", labels))
     proto.opset_import.add(domain="ai.onnx.ml", version=1)
     return proto
 
@@ -285,6 +302,10 @@ def test_a_dictionary_of_probabilities_is_read_for_its_scores_and_its_names():
     assert found.labels == ("größe", "b", "c")
     proto.metadata_props.add(key="names", value="['d', 'e', 'f']")
     assert onnxcam.inspect(proto).labels == ("d", "e", "f")
+
+
+def test_classes_of_a_dictionary_may_be_numbers():
+    assert onnxcam.inspect(zipped(5, 7, 9)).labels == ("5", "7", "9")
 
 
 def test_a_model_that_returns_dictionaries_is_explained():

@@ -147,6 +147,28 @@ def test_the_best_patch_beside_a_class_token():
     assert live.all()
 
 
+WIDE = """c = Conv<pads = [1, 1, 1, 1]>(x, W) early = Relu(c) d = Conv<pads = [1, 1, 1, 1]>(early, V) late = Relu(d)
+  g = GlobalMaxPool(late) f = Flatten(g) a = GlobalAveragePool(early) e = Flatten(a) k = Concat<axis = 1>(f, e)
+  y = MatMul(k, H)"""
+
+
+@pytest.mark.parametrize("channels", [4, 5])
+def test_a_maximum_of_as_many_features_as_there_are_classes_is_none_of_classes(channels):
+    rng = np.random.default_rng(0)
+    proto = model(
+        f"net (float[N, 3, 8, 8] x) => (float[N, 4] y) {{ {WIDE} }}", W=rng.normal(size=(channels, 3, 3, 3)),
+        V=rng.normal(size=(channels, channels, 3, 3)), H=rng.normal(size=(2 * channels, 4)),
+    )  # fmt: skip
+    assert [(x.name, x.heard) for x in onnxcam.inspect(proto).layers] == [("early", True), ("late", True)]
+
+
+def test_a_maximum_of_features_beside_numbers_of_an_open_number_of_classes():
+    text = """net (float[N, 3, 8, 8] x, float[N, 7] z) => (float[N, K] y) { c = Conv(x, W) late = Relu(c)
+      g = ReduceMax<axes = [2, 3], keepdims = 0>(late) k = Concat<axis = 1>(g, z) y = MatMul(k, H) }"""
+    proto = model(text, W=np.ones((4, 3, 3, 3)), H=np.ones((11, 4)))
+    assert [(x.name, x.heard) for x in onnxcam.inspect(proto).layers] == [("late", True)]
+
+
 def test_the_best_patch_alone():
     proto = vit("t = Add(e2, pos)", f"{NORM} aux = MatMul(last, H2) y = ReduceMax<axes = [1], keepdims = 0>(aux)", 16)
     assert onnxcam.inspect(proto).layers[0].name == "aux"

@@ -93,6 +93,42 @@ def test_windows_that_were_found_for_another_size_are_refused():
         spatial(np.zeros((1, 197, 4), np.float32), windows, (112, 448))
 
 
+def labelled(grid: int = 7) -> onnx.ModelProto:
+    """A transformer that segments, for pictures of 32·grid only, which its file does not say."""
+    text = f"""net (float[N, 3, H, W] x) => (float[N, 2, {grid}, {grid}] y) {{
+      c = Conv<kernel_shape = [32, 32], strides = [32, 32]>(x, W0) {SIDES}
+      t = Transpose<perm = [0, 2, 1]>(r) p = Add(t, places) map = Relu(p) b = Transpose<perm = [0, 2, 1]>(map)
+      d = Reshape(b, square) y = Conv(d, W1)
+    }}"""
+    rng = np.random.default_rng(0)
+    return model(
+        text, W0=rng.normal(size=(4, 3, 32, 32)), W1=rng.normal(size=(2, 4, 1, 1)), zero=np.int64([0]),
+        two=np.int64([2]), last=np.int64([-1]), square=np.int64([0, 4, grid, grid]),
+        places=rng.normal(size=(1, grid * grid, 4)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("proto", "side"), [(tokens(64, 16), 256), (tokens(32, 49), 224), (tokens(16), 224), (labelled(), 224)]
+)
+def test_photos_are_prepared_in_the_size_that_the_graph_takes(proto, side):
+    found = onnxcam.inspect(proto)
+    assert found.preprocess.size == (side, side)
+    assert f"at {side}×{side} is a guess" in found.assumed[0]
+    photo = np.random.default_rng(0).integers(0, 255, (75, 101, 3), np.uint8)
+    assert onnxcam.Explainer(proto).images([photo]).maps[0].shape == (75, 101)
+
+
+def test_features_of_a_backbone_are_of_pictures_as_small_as_classes_are():
+    """Tokens without a head are no classes at places, whose models see larger pictures."""
+    proto = tokens(16)
+    del proto.graph.node[-2:]
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("p", 1, ["N", "T", 4]))
+    del proto.graph.node[-1]
+    found = onnxcam.inspect(proto)
+    assert (found.scores[0].kind, found.preprocess.size) == ("regions", (224, 224))
+
+
 @pytest.mark.parametrize("drop", ["y = Squeeze(d, axis)", "y = Reshape(d, places)", "y = Gather<axis = 1>(d, first)"])
 def test_a_depth_at_every_place_is_one_class_at_places(drop):
     text = f"net (float[N, 3, 6, 8] x) => (float[N, 6, 8] y) {{ map = Relu(x) c = Conv(map, W0) d = Relu(c) {drop} }}"

@@ -563,6 +563,14 @@ def test_a_grey_photo_is_one_of_three_equal_colours():
         assert found.photos[0].shape == (12, 20, 3)
 
 
+@pytest.mark.parametrize(
+    "given", [np.zeros((4, 5)), np.zeros((4, 5, 4), np.uint8), np.zeros((0, 5), np.uint8), [[1, 2]]]
+)
+def test_other_arrays_are_no_photos(given):
+    with pytest.raises(InputError, match=r"RGB \(height, width, 3\) or grey \(height, width\), not \(\d, "):
+        Explainer(NET.model(), preprocess=SMALL).images([given])
+
+
 def test_outside_of_a_crop_the_map_is_zero():
     crop = Preprocess(size=(6, 5), std=(255.0,), resize="crop", crop_ratio=1.0)
     (map_,) = Explainer(NET.model(), preprocess=crop, target=0).images([photos(1)[0].repeat(2, axis=1)]).maps

@@ -52,6 +52,14 @@ def test_the_map_is_that_of_the_reader_with_the_samples_first(target, declared):
     np.testing.assert_allclose(found.maps, due.maps, atol=1e-5)
 
 
+def test_places_of_a_picture_in_a_row_are_no_steps_of_a_text():
+    text = """net (float[N, 3, 8, 8] x) => (float[N, 64, 2] y) { map = Relu(x) c = Conv(map, V)
+      r = Reshape(c, row) t = Transpose<perm = [0, 2, 1]>(r) y = Softmax<axis = 2>(t) }"""
+    found = onnxcam.inspect(model(text, V=RNG.normal(size=(2, 3, 1, 1)), row=np.int64([0, 2, -1])))
+    assert (found.scores[0].kind, found.scores[0].axis) == ("regions", 2)
+    assert "'imagenet' at 8×8 is a guess" in found.assumed[0]
+
+
 def test_an_output_of_other_axes_than_the_file_says():
     proto = onnxcam.convert(steps_first("1", declared=2), target="char:0", emit=["heatmap", "score"])
     assert len(proto.graph.output[0].type.tensor_type.shape.dim) == 2, "the original's stays as it is"

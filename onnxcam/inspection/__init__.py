@@ -18,7 +18,7 @@ from onnxcam.grad.reverse import missing
 from onnxcam.grad.tensor import Tape
 from onnxcam.inspection import contractions, movement  # noqa: F401 - they fill the table of `follow`
 from onnxcam.inspection.detection import with_levels
-from onnxcam.inspection.follow import channel_axes, follow
+from onnxcam.inspection.follow import follow
 from onnxcam.inspection.inputs import read_input
 from onnxcam.inspection.layers import find_layers, image_sources
 from onnxcam.inspection.parts import Boxes, Input, Layer, Score
@@ -113,7 +113,7 @@ def look(source: Source, forward: Forward, score: str = "auto", told: Mapping[st
     given = inputs if sized is forward else tuple(read_input(sized, name) for name in sized.inputs)
     traces = follow(sized, given)
     names = count_names(said, source.path)
-    scores = find_scores(sized, channel_axes(traces), names, said, bare=any(i.bare for i in inputs))
+    scores = find_scores(sized, traces, names, said, bare=any(i.bare for i in inputs))
     if score != "auto":
         scores = (named_score(sized, score, scores),)
     layers: tuple[Layer, ...] = ()
@@ -129,6 +129,11 @@ def look(source: Source, forward: Forward, score: str = "auto", told: Mapping[st
     sources = image_sources(forward, inputs, layers)
     seen = sources.get(layers[0].tensor, ()) if layers else ()
     found = prepared(source, forward, photographs(inputs, seen), scores[0], said)
+    if sized is not forward and found is not None and found.guessed and found.preprocess.size is not None:
+        able = at_size(source, forward, inputs, found.preprocess)
+        taken = [read_input(able, name) for name in able.inputs]
+        if found.preprocess.size not in [i.size for i in taken]:
+            found = prepared(source, able, photographs(taken, seen), scores[0], said)
     labels, labels_from = find_names(said, source.path, scores[0].named)
     return Inspection(
         layers, scores, inputs, tuple(str(n) for n in lost), None if found is None else found.preprocess, labels,

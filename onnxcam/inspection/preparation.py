@@ -13,7 +13,8 @@ def slot(picture: Input, score: Score | None = None) -> Slot:
     """What preprocessing has to know of an image input, and of what the model says of it."""
     height, width = (d if isinstance(d, int) else None for d in picture.size)
     size = None if height is None or width is None else (height, width)
-    dense = score is not None and score.kind in ("boxes", "regions", "sequence")
+    features = score is not None and score.kind == "regions" and len(score.shape) == 3  # tokens, without a head
+    dense = score is not None and score.kind in ("boxes", "regions", "sequence") and not features
     layout = picture.layout or "NCHW"
     return Slot(size, layout, picture.dtype, picture.channels, dense, (height, width), _habit(score))
 

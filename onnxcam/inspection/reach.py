@@ -15,6 +15,10 @@ from onnxcam.inspection.roles import places
 from onnxcam.inspection.walk import HELD, plain
 
 _MAXIMA = frozenset({"GlobalMaxPool", "ReduceMax"})
+_BY_CLASS = frozenset({
+    "Add", "Cast", "Div", "Dropout", "Flatten", "Identity", "Max", "Mean", "Mul", "Reshape", "Squeeze", "Sub", "Sum",
+    "Unsqueeze",
+})  # fmt: skip
 Live = dict[str, set[int]]  # the axes of places that count, for every tensor that counts at all
 
 
@@ -23,15 +27,26 @@ def reach(forward: Forward, traces: Mapping[str, Trace], score: str) -> Live:
 
     Of class scores by place only the best one counts where their maximum is taken, if anything else hears the picture.
     """
-    axes = channel_axes(traces)
-    verdicts = {
-        node.outputs[0]
-        for node in forward.nodes
-        if plain(node) in _MAXIMA and _classes(forward, axes, node.inputs[0]) == _classes(forward, axes, score)
-    }
-    live = _reach(forward, traces, score, verdicts)
+    live = _reach(forward, traces, score, _verdicts(forward, channel_axes(traces), score))
     alive = any(counts(traces, live, name) for name in forward.inputs if name in traces)
     return live if alive else _reach(forward, traces, score, set())
+
+
+def _verdicts(forward: Forward, axes: Mapping[str, int], score: str) -> set[str]:
+    """Maxima over places of class scores: nothing mixes their channels any more on the way to the score."""
+    producers, classes = forward.producers(), _classes(forward, axes, score)
+    found: set[str] = set()
+    waiting, met = [score], {score}
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is None or classes is None:
+            continue
+        if plain(node) in _MAXIMA and _classes(forward, axes, node.inputs[0]) == classes:
+            found.add(node.outputs[0])
+        elif plain(node) in _BY_CLASS:
+            waiting += [name for name in node.inputs if name not in met]
+            met.update(node.inputs)
+    return found
 
 
 def _classes(forward: Forward, axes: Mapping[str, int], name: str) -> Dim | None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from onnxcam.errors import InputError, ModelError, unknown
@@ -10,8 +10,10 @@ from onnxcam.grad.forward import Forward, Node
 from onnxcam.grad.infer import Shape
 from onnxcam.grad.quantized import shown
 from onnxcam.inspection.detection import find_boxes
+from onnxcam.inspection.follow import Trace, channel_axes
 from onnxcam.inspection.parts import Score
-from onnxcam.inspection.walk import plain
+from onnxcam.inspection.roles import places
+from onnxcam.inspection.walk import ints, plain
 
 _ENDINGS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 _CARRIES = frozenset({
@@ -24,7 +26,7 @@ _NORMS = frozenset({"LpNormalization", "ReduceL2"})
 
 def find_scores(
     forward: Forward,
-    channels: Mapping[str, int] | None = None,
+    traces: Mapping[str, Trace] | None = None,
     names: int | None = None,
     metadata: Mapping[str, str] | None = None,
     *,
@@ -33,15 +35,15 @@ def find_scores(
     """What each output says before its last Softmax or Sigmoid, the best to explain first.
 
     That is the one with the boxes of a detector, then those with one row of classes a sample; a few plain numbers, such
-    as the corners of a face, come after what a Softmax or Sigmoid reads. `channels` are the channel axes of feature
-    maps, `names` is how many classes the file names, `bare` a model of one picture without an axis for samples.
+    as the corners of a face, come after what a Softmax or Sigmoid reads. `traces` say what axes stand for, `names` is
+    how many classes the file names, `bare` a model of one picture without an axis for samples.
     """
     boxes = find_boxes(forward, names, metadata or {})
     producers = forward.producers()
     found = [s for output in forward.outputs if (s := _score(forward, producers, output, bare))]
     if not found and boxes is None:
         raise ModelError("No output of the model is a float tensor that could be explained.")
-    found = [_understood(forward, producers, s, channels or {}) for s in found]
+    found = [_understood(forward, producers, s, traces or {}) for s in found]
     named = {None} if names is None else {names, names + 1, names + 2}  # a background, a blank and a space have no name
     found.sort(
         key=lambda s: (
@@ -62,7 +64,7 @@ def _score(forward: Forward, producers: Mapping[str, Node], output: str, bare: b
     walk = output
     stands = shown(forward)
     while node := producers.get(walk):
-        read = _read_by_ending(producers, node)
+        read = _read_by_ending(forward, producers, node)
         if read is not None:
             name, activation = stands.get(read, read), _ENDINGS.get(plain(node), "softmax")
             break
@@ -79,7 +81,7 @@ def _score(forward: Forward, producers: Mapping[str, Node], output: str, bare: b
     return Score(name, output, forward.type(name).shape or (), activation)
 
 
-def _read_by_ending(producers: Mapping[str, Node], node: Node) -> str | None:
+def _read_by_ending(forward: Forward, producers: Mapping[str, Node], node: Node) -> str | None:
     """What a last Softmax or Sigmoid reads; also a Softmax in its parts: exp(x − max x) / Σ exp(x − max x)."""
     if plain(node) in _ENDINGS:
         return node.inputs[0]
@@ -88,13 +90,31 @@ def _read_by_ending(producers: Mapping[str, Node], node: Node) -> str | None:
     power, total = producers.get(node.inputs[0]), _reshaped(producers, node.inputs[1])
     if power is None or power.op != "Exp" or total is None or total.op != "ReduceSum":
         return None
-    if total.inputs[0] != node.inputs[0]:
+    over = _reduced(forward, total)
+    samples = {0} if len(_shape(forward, total)) > 1 else set()
+    if total.inputs[0] != node.inputs[0] or len(over) != 1 or over == samples:
         return None
     less = producers.get(power.inputs[0])
     most = _reshaped(producers, less.inputs[1]) if less is not None and less.op == "Sub" else None
     if less is None or most is None or most.op != "ReduceMax" or most.inputs[0] != less.inputs[0]:
         return power.inputs[0]
-    return less.inputs[0]
+    return less.inputs[0] if over <= _reduced(forward, most) else power.inputs[0]
+
+
+def _shape(forward: Forward, node: Node) -> Shape:
+    return forward.type(node.inputs[0]).shape or ()
+
+
+def _reduced(forward: Forward, node: Node) -> set[int]:
+    """The axes longer than 1 that a reduction is taken over."""
+    shape = _shape(forward, node)
+    axes: Iterable[int] = range(len(shape))
+    if "axes" in node.attributes:
+        axes = ints(node.attributes["axes"])
+    elif len(node.inputs) > 1 and node.inputs[1]:
+        known = forward.constant(node.inputs[1])
+        axes = () if known is None else (int(a) for a in known.reshape(-1))
+    return {a % len(shape) for a in axes if shape[a] != 1}
 
 
 def _reshaped(producers: Mapping[str, Node], name: str) -> Node | None:
@@ -114,12 +134,13 @@ def _drops_samples(forward: Forward, node: Node) -> bool:
     return after is not None and before == (1, *after)
 
 
-def _understood(forward: Forward, producers: Mapping[str, Node], score: Score, channels: Mapping[str, int]) -> Score:
+def _understood(forward: Forward, producers: Mapping[str, Node], score: Score, traces: Mapping[str, Trace]) -> Score:
     """The score with its kind and the axis of its classes."""
+    channels = channel_axes(traces)
     dims = len(score.shape)
     if dims == 3 and _steps_first(forward, score.shape):
         return replace(score, kind="sequence", axis=2, samples=1)
-    if dims == 3 and _softmax_axis(producers, forward, score) == 2:
+    if dims == 3 and _softmax_axis(producers, forward, score) == 2 and not _crowded(traces, score.tensor):
         return replace(score, kind="sequence", axis=2)
     if dims >= 4 and any(d != 1 for d in score.shape[2:]):
         axis = channels.get(score.tensor, 1)
@@ -132,6 +153,11 @@ def _understood(forward: Forward, producers: Mapping[str, Node], score: Score, c
     if dims == 3 and node is not None and channels.get(node.inputs[0]) == 1 and _drops_channel(forward, node):
         return replace(score, tensor=node.inputs[0], shape=forward.type(node.inputs[0]).shape or (), kind="regions")
     return score
+
+
+def _crowded(traces: Mapping[str, Trace], name: str) -> bool:
+    """Whether the second axis has places of several axes of the picture: they are no steps of a text."""
+    return name in traces and len({p.axis for p in places(traces[name].roles[1]) if p.size != 1}) > 1
 
 
 def _drops_channel(forward: Forward, node: Node) -> bool:
@@ -173,9 +199,10 @@ def _is_embedding(producers: Mapping[str, Node], score: Score) -> bool:
 def zipped_names(forward: Forward) -> dict[str, str]:
     """Class names of a dictionary of probabilities, as metadata would have them."""
     for node in forward.nodes:
-        given = node.attributes.get("classlabels_strings")
+        given = node.attributes.get("classlabels_strings") or node.attributes.get("classlabels_int64s")
         if node.op == "ZipMap" and isinstance(given, list):
-            return {"labels": json.dumps([name.decode("utf-8", "replace") for name in given])}
+            names = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in given]
+            return {"labels": json.dumps(names)}
     return {}
 
 

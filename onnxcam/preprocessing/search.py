@@ -13,10 +13,14 @@ from onnxcam.preprocessing.spec import Preprocess, Slot
 
 @dataclass(frozen=True)
 class Found:
-    """Preprocessing, and the lines that a person should know of it: where it is from, what is assumed."""
+    """Preprocessing, and the lines that a person should know of it: where it is from, what is assumed.
+
+    `guessed` where nothing in the file or beside it says so.
+    """
 
     preprocess: Preprocess
     said: tuple[str, ...] = ()
+    guessed: bool = False
 
 
 def find(slot: Slot, said: Mapping[str, str], path: Path | None, entry: Entry) -> Found:
@@ -34,7 +38,7 @@ def find(slot: Slot, said: Mapping[str, str], path: Path | None, entry: Entry) -
         notes = (*notes, *more)
     if found is None:
         guessed, why = guess(slot, entry)
-        return Found(guessed, (*why, *notes))
+        return Found(guessed, (*why, *notes), guessed=True)
     found, changed = remaining(found, slot, entry)
     return Found(found, (f"preprocessing {found.source}", *changed, *notes))
 
