@@ -1,9 +1,10 @@
-"""Pictures resized as Pillow does it, to the bit. Numpy only.
+"""Pictures resized as Pillow does it up to version 12, to the bit. Numpy only.
 
 Most models were trained and are evaluated on Pillow's antialiased filters. OpenCV has none of them: its bilinear and
 bicubic skip most pixels of a large photo. Pillow works in whole numbers, columns first and then rows, each rounded to
 uint8 (src/libImaging/Resample.c); products of whole numbers below 2⁵³ are exact in float64, so a product of matrices
-gives the same bits. https://github.com/python-pillow/Pillow/blob/main/src/libImaging/Resample.c
+gives the same bits. Pillow 13 takes the rows first where the height shrinks much more than the width, which moves
+values by 1 of 255 at most. https://github.com/python-pillow/Pillow/blob/12.0.0/src/libImaging/Resample.c
 """
 
 from collections.abc import Callable

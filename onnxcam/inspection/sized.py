@@ -13,7 +13,7 @@ from onnxcam.inspection.parts import Input, Layer, Score
 from onnxcam.model import Source
 from onnxcam.preprocessing import Preprocess
 
-_SIDES = (224, 256, 384, 336, 448, 512, 518, 192, 640)
+_SIDES = (224, 256, 384, 336, 448, 512, 518, 192, 640)  # of published models, the commonest first
 
 
 def at_size(source: Source, forward: Forward, inputs: Sequence[Input], made: Preprocess | None) -> Forward:
