@@ -251,14 +251,14 @@ def test_names_beside_a_detector_leave_out_that_nothing_is_there(tmp_path):
         ("out = Conv(fine, H)", "regions", 1),
         ("h = Conv(fine, H) out = Transpose<perm = [0, 2, 3, 1]>(h)", "regions", 3),
         ("h = Conv(fine, H) f = Reshape(h, flat) t = Transpose<perm = [0, 2, 1]>(f) out = Softmax<axis = 2>(t)",
-         "sequence", 2),
+         "regions", 2),
         ("h = Conv(fine, H) f = Reshape(h, flat) out = Transpose<perm = [0, 2, 1]>(f)", "regions", 2),
         ("p = GlobalAveragePool(fine) f = Flatten(p) n = ReduceL2<axes = [1]>(f) out = Div(f, n)", "embedding", 1),
     ],
 )  # fmt: skip
 def test_what_is_no_detector(text, kind, axis):
     shapes = {
-        "classes": "[N, 2]", "regions": "[N, 6, 8, 8]", "sequence": "[N, 64, 6]", "embedding": "[N, 2]"
+        "classes": "[N, 2]", "regions": "[N, 6, 8, 8]", "embedding": "[N, 2]"
     }  # fmt: skip
     shape = "[N, 64, 6]" if "Reshape" in text else "[N, 8, 8, 6]" if axis == 3 else shapes[kind]
     used = {k: v for k, v in heads(6).items() if k in "WV" or f"{k})" in text}
