@@ -66,6 +66,8 @@ def _explained(
     chosen: Plan, recipe: Recipe, tape: Tape, given: Mapping[str, Value], count: int | None
 ) -> dict[str, Value]:
     """Everything that the recipe emits, by the name of its output."""
+    for node in chosen.forward.added:
+        tape.copy(node, [chosen.forward.type(name) for name in node.output])
     emit, floats = recipe.emit, _in_floats(chosen, tape)
     found: dict[str, Value] = {}
     gradients: list[dict[str, Value]] = []

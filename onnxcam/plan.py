@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from onnxcam.errors import InputError, ModelError, unknown
 from onnxcam.grad.forward import Forward
 from onnxcam.grad.precision import Arithmetic
-from onnxcam.inspection import Informed, Inspection, Layer, Score, look
+from onnxcam.inspection import Informed, Inspection, Layer, Score, graph, look
 from onnxcam.methods import find
 from onnxcam.model import ModelLike, Source, read
 from onnxcam.original import facts, without
@@ -107,8 +107,7 @@ def plan(
         source = without(source)
         layers = json.loads(told["cam.layers"]) if layers == "auto" else layers
         score = told["cam.score"] if score == "auto" else score
-    forward = Forward(source.proto, source.folder)
-    forward = informed(source, forward) if informed else forward
+    forward = graph(source, told, informed)
     inspection = look(source, forward, score, told)
     _refuse_stacked(inspection)
     names = [layers] if isinstance(layers, str) or not isinstance(layers, Iterable) else list(dict.fromkeys(layers))

@@ -84,6 +84,7 @@ class Forward:
         self._sizes: dict[str, sizes.Vector] = {}
         self._types: dict[str, Type] = {i.name: t for i in graph.input if (t := Type.of(i.type, i.name))}
         self.misdeclared = frozenset[str]()
+        self.added: tuple[onnx.NodeProto, ...] = ()  # what `followed_by` put behind the model's own nodes
         self.known = dict(known or {})
         self._types |= {name: t for name, t in self.known.items() if name in self._types}
         self._types |= {t.name: Type(t.data_type, tuple(t.dims)) for t in graph.initializer}
@@ -193,6 +194,21 @@ class Forward:
         other.nodes = [Node.of(n, self.opsets) for n in nodes]
         for name in (name for n in other.nodes for name in (*n.inputs, *n.outputs) if name in types):
             self.add(name, types[name])
+        return other
+
+    def again(self, model: onnx.ModelProto, known: Mapping[str, Type]) -> "Forward":
+        """The same graph, read anew for inputs of these types."""
+        other = Forward(model, self.folder, {**self.known, **known})
+        return other.followed_by(self.added, self.outputs[-1]) if self.added else other
+
+    def followed_by(self, nodes: Sequence[onnx.NodeProto], output: str) -> "Forward":
+        """The graph with more nodes behind its own, which make one more output."""
+        other = copy(self)
+        other.nodes, other.outputs = list(self.nodes), [*self.outputs, output]
+        other.added = (*self.added, *nodes)
+        for proto in nodes:
+            other.nodes.append(Node.of(proto, self.opsets))
+            other.learn(proto, other.nodes[-1], {})
         return other
 
     def add(self, name: str, type_: Type) -> None:

@@ -17,20 +17,21 @@ from onnxcam.grad.quantized import dequantized
 from onnxcam.grad.reverse import missing
 from onnxcam.grad.tensor import Tape
 from onnxcam.inspection import contractions, movement  # noqa: F401 - they fill the table of `follow`
-from onnxcam.inspection.detection import with_levels
 from onnxcam.inspection.follow import follow
 from onnxcam.inspection.inputs import read_input
+from onnxcam.inspection.joining import joined
 from onnxcam.inspection.layers import find_layers, image_sources
 from onnxcam.inspection.parts import Boxes, Input, Layer, Score
 from onnxcam.inspection.preparation import photographs, prepared
 from onnxcam.inspection.scores import find_scores, named_score, zipped_names
 from onnxcam.inspection.sized import at_size, opened
+from onnxcam.inspection.towers import with_levels
 from onnxcam.inspection.walk import HELD
 from onnxcam.model import ModelLike, Source, read
 from onnxcam.original import facts, without
 from onnxcam.preprocessing import Preprocess, count_names, find_names
 
-__all__ = ["Boxes", "Informed", "Input", "Inspection", "Layer", "Score", "inspect", "look"]
+__all__ = ["Boxes", "Informed", "Input", "Inspection", "Layer", "Score", "graph", "inspect", "look"]
 
 
 Informed = Callable[[Source, Forward], Forward]
@@ -99,9 +100,16 @@ def inspect(model: ModelLike, *, score: str = "auto", informed: Informed | None 
     if told:
         source = without(source)
         score = told["cam.score"] if score == "auto" else score
+    return replace(look(source, graph(source, told, informed), score, told), explains=told)
+
+
+def graph(source: Source, told: Mapping[str, str], informed: Informed | None = None) -> Forward:
+    """The graph of a model, with what `informed` adds; of a detector that answers in pieces, with these joined."""
     forward = Forward(source.proto, source.folder)
-    found = look(source, informed(source, forward) if informed else forward, score, told)
-    return replace(found, explains=told)
+    forward = informed(source, forward) if informed else forward
+    said = {p.key: p.value for p in source.proto.metadata_props} | dict(told)
+    inputs = [read_input(forward, name) for name in forward.inputs]
+    return joined(source, forward, inputs, count_names(said, source.path))
 
 
 def look(source: Source, forward: Forward, score: str = "auto", told: Mapping[str, str] | None = None) -> Inspection:

@@ -5,20 +5,18 @@ columns of one output (YOLO). What cannot be told is left open rather than guess
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
 from onnxcam.grad.forward import Forward, Node
-from onnxcam.grad.infer import Shape
-from onnxcam.inspection.parts import Boxes, Layer, Layout, Score
-from onnxcam.inspection.walk import REGIONS, ancestors, in_regions, ints, plain
+from onnxcam.inspection.parts import Boxes, Layout, Score
+from onnxcam.inspection.towers import levels_of
+from onnxcam.inspection.walk import ancestors, plain, shape_of
 
 _ENDINGS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 _CARRIES = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _CHOOSES = frozenset({"NonMaxSuppression", "TopK"})
-SMALL = 4096  # elements of a factor or a bias
 _COCO_OF_DETR = 92  # 91 numbers of COCO and one for no object
 
 
@@ -31,15 +29,15 @@ def find_boxes(forward: Forward, names: int | None, metadata: Mapping[str, str])
     found = next((score for score in chain(beside, packed) if score), None)
     if found is None or found.boxes is None:
         return None
-    boxes = replace(found.boxes, levels=tuple(_levels(forward, found.tensor)))
+    boxes = replace(found.boxes, levels=tuple(levels_of(forward, found.tensor)))
     cells = _cells(forward, boxes.levels, found.shape[1]) if boxes.raw else ()
     return replace(found, boxes=replace(boxes, cells=cells, form="cxcywh" if cells else boxes.form))
 
 
 def _chosen(forward: Forward, corners: str) -> Score | None:
     """Boxes that the graph has chosen: a score and a class number beside the corners of each."""
-    shape = _shape(forward, corners)
-    others = [o for o in forward.outputs if o != corners and len(_shape(forward, o)) == len(shape) - 1]
+    shape = shape_of(forward, corners)
+    others = [o for o in forward.outputs if o != corners and len(shape_of(forward, o)) == len(shape) - 1]
     numbers = [o for o in others if not _is_float(forward, o) or re.search(r"class|label", o, re.IGNORECASE)]
     scores = [o for o in others if _is_float(forward, o) and o not in numbers[:1]]
     if not numbers or not scores:
@@ -48,17 +46,17 @@ def _chosen(forward: Forward, corners: str) -> Score | None:
     tensorflow = corners.startswith("detection_boxes")
     boxes = Boxes("few", corners, labels=numbers[0])
     boxes = replace(boxes, form="yxyx", unit="fractions") if tensorflow else boxes
-    return Score(scores[0], scores[0], _shape(forward, scores[0]), None, "boxes", boxes=boxes)
+    return Score(scores[0], scores[0], shape_of(forward, scores[0]), None, "boxes", boxes=boxes)
 
 
 def _apart(forward: Forward, corners: str, names: int | None) -> Score | None:
     """Coordinates (N, boxes, 4) beside scores of every class."""
-    shape = _shape(forward, corners)
+    shape = shape_of(forward, corners)
     if len(shape) != 3:
         return None
     producers = forward.producers()
     for output in forward.outputs:
-        dims = _shape(forward, output)
+        dims = shape_of(forward, output)
         if output == corners or len(dims) != 3 or not _is_float(forward, output):
             continue
         last = isinstance(dims[2], int) and dims[1] == shape[1]
@@ -80,7 +78,7 @@ def _apart(forward: Forward, corners: str, names: int | None) -> Score | None:
                 classes,
                 background=background,
             )
-            return Score(tensor, output, _shape(forward, tensor), activation, "boxes", axis, boxes)
+            return Score(tensor, output, shape_of(forward, tensor), activation, "boxes", axis, boxes)
     return None
 
 
@@ -96,7 +94,7 @@ _PACKED: tuple[tuple[int, Layout, int], ...] = ((1, "columns", 4), (2, "rows", 5
 
 def _packed(forward: Forward, output: str, names: int | None, metadata: Mapping[str, str]) -> Score | None:
     """One output that holds coordinates and classes."""
-    shape = _shape(forward, output)
+    shape = shape_of(forward, output)
     if len(shape) != 3 or not _is_float(forward, output):
         return None
     reached = ancestors(forward, output)
@@ -124,7 +122,7 @@ def _widths(forward: Forward, output: str) -> set[int]:
             continue
         if node.op == "Concat":
             axis = int(str(node.attributes.get("axis", 1)))
-            parts = [_shape(forward, i) for i in node.inputs]
+            parts = [shape_of(forward, i) for i in node.inputs]
             sizes = [p[axis] if -len(p) <= axis < len(p) else None for p in parts]
             if sizes[:1] == [4] or sizes[:2] == [2, 2]:
                 found.add(sum(s for s in sizes if isinstance(s, int)))
@@ -142,8 +140,8 @@ def _undecoded(forward: Forward, output: str) -> bool:
 
 def _cells(forward: Forward, levels: Sequence[str], count: int | str) -> tuple[tuple[int, int, int], ...]:
     """The grids of `count` boxes, one in each of its cells, the finest first; none where sizes are open."""
-    images = [s[2:] for name in forward.inputs if len(s := _shape(forward, name)) == 4]
-    sizes = [_shape(forward, name)[2:] for name in levels]
+    images = [s[2:] for name in forward.inputs if len(s := shape_of(forward, name)) == 4]
+    sizes = [shape_of(forward, name)[2:] for name in levels]
     if len(images) != 1 or not all(len(s) == 2 and all(isinstance(d, int) for d in s) for s in (*images, *sizes)):
         return ()
     image = images[0]
@@ -156,7 +154,7 @@ def _before(forward: Forward, producers: Mapping[str, Node], output: str, axis: 
     node = producers.get(output)
     while node is not None and node.op in ("Identity", "Cast"):
         node = producers.get(node.inputs[0])
-    if node is None or node.op not in _ENDINGS or len(_shape(forward, node.inputs[0])) != 3:
+    if node is None or node.op not in _ENDINGS or len(shape_of(forward, node.inputs[0])) != 3:
         return output, None
     along = int(str(node.attributes.get("axis", -1 if node.version >= 13 else 1))) % 3
     fits = node.op == "Sigmoid" or (along == axis and (node.version >= 13 or axis == 2))
@@ -171,7 +169,7 @@ def _ends_in(producers: Mapping[str, Node], name: str, op: str) -> bool:
 
 
 def _coordinates(forward: Forward, output: str) -> bool:
-    shape = _shape(forward, output)
+    shape = shape_of(forward, output)
     return len(shape) in (2, 3) and shape[-1] == 4
 
 
@@ -181,107 +179,3 @@ def _fewer(size: int | str, limit: int) -> bool:
 
 def _is_float(forward: Forward, name: str) -> bool:
     return forward.has_type(name) and forward.type(name).is_float
-
-
-def _shape(forward: Forward, name: str) -> Shape:
-    return (forward.type(name).shape or ()) if forward.has_type(name) else ()
-
-
-# ----- the feature maps behind the boxes -----
-def with_levels(forward: Forward, score: Score, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """The feature maps of a detector's boxes first; they have channels second, since convolutions read them."""
-    levels = score.boxes.levels if score.boxes else ()
-    known = {layer.tensor: layer for layer in layers}
-    producers = forward.producers()
-    repeated = Counter(node.name for node in forward.nodes)
-    found = []
-    for tensor in levels:
-        node = producers[tensor]
-        name = node.name if node.name and repeated[node.name] == 1 else tensor
-        why = "the convolutions that make the boxes' scores read it"
-        made = Layer(name, tensor, node.op, forward.type(tensor).shape or (), 1)
-        found.append(replace(known.get(tensor, made), why=why))
-    return (*found, *(layer for layer in layers if layer.tensor not in levels))
-
-
-_TOWER = frozenset({
-    "Add", "BatchNormalization", "Clip", "Div", "HardSigmoid", "HardSwish", "InstanceNormalization", "LeakyRelu", "Mul",
-    "PRelu", "Relu", "Reshape", "Sigmoid", "Softplus", "Tanh", "Mish",
-})  # fmt: skip
-
-
-def _levels(forward: Forward, score: str) -> list[str]:
-    """What the convolutions that make the score read, or what regions for it are cut from.
-
-    Behind their towers: where other branches begin as well. What is made of another one by a tower is none.
-    """
-    producers, readers, cut = forward.producers(), forward.consumers(), in_regions(forward)
-    waiting, seen, found = [score], {score}, dict[str, None]()
-    while waiting:
-        node = producers.get(waiting.pop())
-        if node is None:
-            continue
-        if plain(node) in REGIONS:
-            found |= dict.fromkeys(node.inputs[:1])
-            continue
-        if plain(node) == "Conv" and node.inputs[0] not in cut:
-            found |= dict.fromkeys(_behind(forward, producers, readers, node))
-            continue
-        for name in node.inputs:
-            if name not in seen and _is_float(forward, name):
-                seen.add(name)
-                waiting.append(name)
-    return [x for x in found if not any(y in found for y in _below(forward, producers, x))]
-
-
-def _below(forward: Forward, producers: Mapping[str, Node], name: str) -> Iterator[str]:
-    """The maps below one in its tower, as far as convolutions keep the size."""
-    node = producers.get(name)
-    while node is not None and (node.op in _TOWER or _keeps_size(forward, node)):
-        inside = node.op in _TOWER
-        node = _maker(forward, producers, node) if inside else producers.get(name := node.inputs[0])
-        if not inside:
-            yield name
-
-
-def _keeps_size(forward: Forward, node: Node) -> bool:
-    """Whether a node is a convolution of steps of one place, with as many places after it as before."""
-    shapes = [_shape(forward, n)[2:] for n in (node.inputs[0], node.outputs[0])]
-    if plain(node) != "Conv" or any(s != 1 for s in ints(node.attributes.get("strides"))):
-        return False
-    if all(isinstance(d, int) for shape in shapes for d in shape):
-        return shapes[0] == shapes[1]
-    kernel = _shape(forward, node.inputs[1])[2:]
-    dilations = ints(node.attributes.get("dilations")) or [1] * len(kernel)
-    pads = ints(node.attributes.get("pads")) or [0] * 2 * len(kernel)
-    around = [a + b for a, b in zip(pads, pads[len(kernel) :], strict=False)]
-    same = "SAME" in str(node.attributes.get("auto_pad", ""))
-    return same or around == [(int(k) - 1) * d for k, d in zip(kernel, dilations, strict=True)]
-
-
-def _behind(
-    forward: Forward, producers: Mapping[str, Node], readers: Mapping[str, list[Node]], head: Node
-) -> list[str]:
-    """The map that a tower of convolutions stands on: read by two of them; where there is none, the tower's last."""
-    name = last = head.inputs[0]
-    while True:
-        if sum(plain(r) == "Conv" for r in readers.get(name, ())) > 1:
-            return [name]
-        node = producers.get(name)
-        while node is not None and node.op in _TOWER:
-            node = _maker(forward, producers, node)
-        if node is None or plain(node) != "Conv":
-            return [last] if producers.get(last) is not None and producers[last].op in _TOWER else []
-        name = node.inputs[0]
-
-
-def _maker(forward: Forward, producers: Mapping[str, Node], node: Node) -> Node | None:
-    """What makes the input of a step of a tower: the one input, or the one that x · sigmoid(x) is of."""
-    if node.op not in ("Add", "Div", "Mul"):
-        return producers.get(node.inputs[0])
-    made = [producers[i] for i in node.inputs if i in producers and forward.constant(i, SMALL) is None]
-    if len(made) == 2 and made[1].op in _TOWER and made[1].inputs[:1] == node.inputs[:1]:
-        return made[0]
-    if len(made) == 2 and made[0].op in _TOWER and made[0].inputs[:1] == node.inputs[1:2]:
-        return made[1]
-    return made[0] if len(made) == 1 else None

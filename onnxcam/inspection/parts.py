@@ -67,7 +67,7 @@ class Layer:
         return tuple(d for i, d in enumerate(self.shape) if i not in (0, self.channel_axis))
 
 
-Layout = Literal["rows", "columns", "list", "apart", "classes first", "few"]
+Layout = Literal["rows", "columns", "list", "apart", "classes first", "few", "certain"]
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,12 @@ class Boxes:
 
     layout: what the score tensor holds. "rows": (N, boxes, 4 + objectness + classes), as YOLOv5; "columns": (N, 4 +
     classes, boxes), as YOLOv8; "list": (N, boxes, 6), corners, score and class of each; "apart": (N, boxes, classes),
-    "classes first": (N, classes, boxes), and "few": (boxes,) or (N, boxes), where the coordinates are a tensor of
-    their own. form: what the four coordinates are; None where nothing tells. cells: height, width and pixels of a step
-    of each grid that coordinates are offsets in, in the order of the boxes, as in YOLOX: they are not decoded yet.
-    levels: the feature maps, one for each size of boxes, that the last convolutions read.
+    "classes first": (N, classes, boxes), and "few": (boxes,) or (N, boxes), where the coordinates are a tensor of their
+    own; "certain": (N, boxes, classes) in 0..1 of all levels together, without coordinates. form: what the four
+    coordinates are; None where nothing tells. cells: height, width and pixels of a step of each grid that coordinates
+    are offsets in, in the order of the boxes, as in YOLOX: they are not decoded yet. levels: the feature maps, one for
+    each size of boxes, that the last convolutions read. anchors: whether boxes are offsets from anchors, with
+    coordinates, objectness and classes beside each other, as in YOLOv3 to v7.
     """
 
     layout: Layout
@@ -91,11 +93,12 @@ class Boxes:
     background: int | None = None
     levels: tuple[str, ...] = ()
     cells: tuple[tuple[int, int, int], ...] = ()
+    anchors: bool = False
 
     @property
     def raw(self) -> bool:
         """Whether the coordinates are no places of the picture, and nothing tells how to make them."""
-        return self.layout == "rows" and self.form is None
+        return self.layout in ("rows", "certain") and self.form is None
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ def slot(picture: Input, score: Score | None = None) -> Slot:
 
 def _habit(score: Score | None) -> str:
     """The preset for what a model's answer looks like: boxes as YOLO has them, or YOLOX, undecoded, or a text."""
-    if score is not None and score.boxes is not None and score.boxes.layout in ("rows", "columns"):
-        return "yolox" if score.boxes.cells or score.boxes.raw else "yolo"
+    boxes = None if score is None else score.boxes
+    if boxes is not None and (boxes.anchors or boxes.layout in ("rows", "columns")):
+        return "yolox" if boxes.cells or (boxes.raw and not boxes.anchors) else "yolo"
     return "tf" if score is not None and score.kind == "sequence" else ""
 
 

@@ -11,6 +11,7 @@ from onnxcam.grad.infer import Shape
 from onnxcam.grad.quantized import shown
 from onnxcam.inspection.detection import find_boxes
 from onnxcam.inspection.follow import Trace, channel_axes
+from onnxcam.inspection.joining import joined_score
 from onnxcam.inspection.parts import Score
 from onnxcam.inspection.roles import places
 from onnxcam.inspection.walk import ints, plain
@@ -38,7 +39,7 @@ def find_scores(
     as the corners of a face, come after what a Softmax or Sigmoid reads. `traces` say what axes stand for, `names` is
     how many classes the file names, `bare` a model of one picture without an axis for samples.
     """
-    boxes = find_boxes(forward, names, metadata or {})
+    boxes = joined_score(forward) or find_boxes(forward, names, metadata or {})
     producers = forward.producers()
     found = [s for output in forward.outputs if (s := _score(forward, producers, output, bare))]
     if not found and boxes is None:

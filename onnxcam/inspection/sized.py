@@ -25,7 +25,7 @@ def at_size(source: Source, forward: Forward, inputs: Sequence[Input], made: Pre
     size = None if made is None else made.size or (edge and (edge, edge))
     for height, width in [size, *((n, n) for n in _SIDES if size != (n, n))] if size else ():
         known = {i.name: Type(forward.type(i.name).dtype, _shape(i, (height, width))) for i in pictures}
-        found = Forward(source.proto, source.folder, {**forward.known, **known})
+        found = forward.again(source.proto, known)
         if found.misused.keys() <= forward.misused.keys():
             return found
     return forward

@@ -32,6 +32,11 @@ def rank(forward: Forward, name: str) -> int | None:
     return None if shape is None else len(shape)
 
 
+def shape_of(forward: Forward, name: str) -> Shape:
+    """The shape of a tensor; () where it is not known."""
+    return (forward.type(name).shape or ()) if forward.has_type(name) else ()
+
+
 def in_regions(forward: Forward) -> set[str]:
     """Tensors that are made from regions cut out of feature maps: their places are those of a region."""
     cut = [o for node in forward.nodes if plain(node) in REGIONS for o in node.outputs]

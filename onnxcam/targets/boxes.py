@@ -44,13 +44,14 @@ class Box(OfClass):
         """1[box] 1[class], led back to the score tensor."""
         found = candidates(scene)
         if self.near is not None and scene.score.boxes and scene.score.boxes.form is None:
+            named = f"in '{scene.score.boxes.corners}'" if scene.score.boxes.corners else "of its boxes"
             raise InputError(
-                f"Nothing in the model tells what the coordinates in '{scene.score.boxes.corners}' are: they cannot be "
-                "compared with yours. Choose by class, or by number: 'box:3'."
+                f"Nothing in the model tells what the coordinates {named} are: they cannot be compared with yours. "
+                "Choose by class, or by number: 'box:3'."
             )
         wanted, index = row(given[TARGET], 3), row(given[INDEX], 3)
-        places = corners(scene)
         raw = scene.score.boxes is not None and scene.score.boxes.raw
+        places = scene.z if raw else corners(scene)
         preferred = _certainty(found, wanted)
         if self.near is not None:
             preferred = preferred * overlap(places, op.Unsqueeze(given[BOX], axes=[1]))

@@ -80,6 +80,11 @@ def _apart(scene: Scene, boxes: Boxes) -> Candidates:
     return Candidates(scores, certainty, lambda seed: op.Transpose(seed, perm=[0, 2, 1]) if turned else seed)
 
 
+def _certain(scene: Scene, boxes: Boxes) -> Candidates:
+    """(N, boxes, classes), as certain as they are."""
+    return Candidates(scene.z, scene.z, lambda seed: seed)
+
+
 def _few(scene: Scene, boxes: Boxes) -> Candidates:
     """(boxes,) or (N, boxes): those that the graph has chosen, with a tensor of class numbers."""
     scores = op.Unsqueeze(scene.z, axes=[2])
@@ -94,6 +99,7 @@ _READERS: dict[str, Callable[[Scene, Boxes], Candidates]] = {
     "apart": _apart,
     "classes first": _apart,
     "few": _few,
+    "certain": _certain,
 }
 
 

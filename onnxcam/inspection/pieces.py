@@ -1,0 +1,223 @@
+"""Detectors whose answers for each size of boxes are outputs of their own: which output says what, level by level.
+
+Exports for edge devices leave out what comes after the last convolutions: RetinaNet, FCOS, NanoDet, PicoDet, SCRFD and
+YuNet, and YOLO for RKNN, NCNN or DeepStream. A level has half the height and width of the one before, and the same
+outputs. What cannot be told is left open rather than guessed.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+from math import prod
+
+from onnxcam.grad.forward import Forward
+from onnxcam.grad.infer import Shape
+from onnxcam.inspection.walk import descendants, plain
+
+_STRIDES = tuple(2**n for n in range(2, 9))
+_MOST_ANCHORS = 9
+_ANCHORS = 3  # of YOLOv3 to v7, where they share an axis with what they say
+_COARSE = 8  # pixels of a step, from which on a map with classes three times over is a detector's
+_KEEPS = frozenset({"DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Sigmoid", "Transpose"})
+_BINS = (32, 64, 68)  # four distances, each a distribution over 8, 16 or 17 steps
+_POINTS = 10  # five landmarks of a face
+_NAMED = {
+    "corners": re.compile(r"(?<![a-z])(b?box|reg|loc|dist|dfl)", re.IGNORECASE),
+    "classes": re.compile(r"(?<![a-z])(cls|class|score|prob|logit|conf)", re.IGNORECASE),
+    "sure": re.compile(r"(?<![a-z])(obj|ctr|cent(er|re)ness|iou)", re.IGNORECASE),
+    "points": re.compile(r"(?<![a-z])(kps|kpt|landm|keyp|point)", re.IGNORECASE),
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An output, or a part of one, of one level: `count` places along `axes`, `width` numbers at each along `axis`.
+
+    `anchors` is how many boxes a place has, along an axis of their own before or after the places, or within `axis`.
+    """
+
+    name: str
+    count: int
+    axes: tuple[int, ...]
+    axis: int
+    width: int
+    anchors: int = 1
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What it has in common with the same piece of another level."""
+        return self.axes, self.axis, self.width, self.anchors
+
+
+@dataclass(frozen=True)
+class Level:
+    """What is known at each place of one level.
+
+    classes: scores of `count` classes for each of `anchors` boxes. sure: whether there is a thing, where that is said
+    apart. corners: coordinates. Where `classes` holds all three, as of YOLOv3 to v7, the others are None.
+    """
+
+    classes: Piece
+    count: int
+    anchors: int = 1
+    sure: Piece | None = None
+    corners: Piece | None = None
+
+
+def find_levels(forward: Forward, size: Sequence[int], alone: bool, names: int | None) -> list[Level]:
+    """The levels of a detector, the finest first; none where the outputs are something else.
+
+    `size` is that of the pictures, which come one by one where they are `alone`; `names` how many classes are named.
+    """
+    looks = (_Look(forward, size, alone, row) for row in (1, 2))
+    return next((found for look in looks if (found := _levels(look, names))), [])
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What pieces are told by: the size of pictures, whether they are `alone`, and the axis of places in a row."""
+
+    forward: Forward
+    size: Sequence[int]
+    alone: bool
+    row: int
+
+
+def _levels(look: _Look, names: int | None) -> list[Level]:
+    forward, size = look.forward, look.size
+    by_count: dict[int, list[Piece]] = defaultdict(list)
+    for piece in _pieces(look):
+        by_count[piece.count].append(piece)
+    groups = [by_count[count] for count in sorted(by_count, reverse=True)]
+    if len(groups) < 2 or not _halve([g[0] for g in groups], size):
+        return []
+    kinds = [sorted(map(str, (p.kind for p in group))) for group in groups]
+    if any(k != kinds[0] for k in kinds):
+        return []
+    levels = [_level(forward, group, names, size) for group in groups]
+    found = [level for level in levels if level is not None]
+    return found if len(found) == len(levels) else []
+
+
+def _pieces(look: _Look) -> Iterator[Piece]:
+    """The outputs with places at the steps of a level; what is joined from several numbers a place, in its parts."""
+    forward = look.forward
+    producers = forward.producers()
+    for output in forward.outputs:
+        piece = _piece(look, output)
+        node = producers.get(output)
+        parts = [_piece(look, i) for i in node.inputs] if node and node.op == "Concat" else []
+        if piece is not None and node is not None and parts and all(p and p.axis == piece.axis for p in parts):
+            along = int(str(node.attributes.get("axis", 1))) % len(forward.type(output).shape or ())
+            yield from (filter(None, parts) if along == piece.axis else [piece])
+        elif piece is not None:
+            yield piece
+
+
+def _piece(look: _Look, name: str) -> Piece | None:
+    forward = look.forward
+    if not forward.has_type(name) or not forward.type(name).is_float:
+        return None
+    shape = forward.type(name).shape or ()
+    forms: dict[int, list[tuple[tuple[int, ...], int, int | None]]] = {
+        5: [((2, 3), 4, 1), ((1, 2), 4, 3)],
+        4: [((2, 3), 1, None), ((1, 2), 3, None)],
+        3: [((look.row,), 3 - look.row, None)],
+        2: [((0,), 1, None)] if look.alone else [],
+    }
+    for axes, axis, anchors in forms.get(len(shape), []):
+        places = [d for d in (shape[a] for a in axes) if isinstance(d, int)]
+        width, boxes = shape[axis], 1 if anchors is None else shape[anchors]
+        if len(places) < len(axes) or not isinstance(width, int) or not isinstance(boxes, int) or boxes > _MOST_ANCHORS:
+            continue
+        if any(_at(places, look.size, s, a) for s, a in product(_STRIDES, range(1, _MOST_ANCHORS + 1))):
+            return Piece(name, prod(places), axes, axis, width, boxes)
+    return None
+
+
+def _at(places: Sequence[int], size: Sequence[int], stride: int, anchors: int) -> bool:
+    """Whether these are the places of a level: height and width, or all of them with their anchors in a row."""
+    low, high = ([(d + more) // stride for d in size] for more in (0, stride - 1))
+    if len(places) == 2:
+        return anchors == 1 and all(p in (a, b) for p, a, b in zip(places, low, high, strict=True))
+    return places[0] > 0 and places[0] in (anchors * prod(low), anchors * prod(high))
+
+
+def _halve(firsts: Sequence[Piece], size: Sequence[int]) -> bool:
+    """Whether the steps of each level are twice as long as of the one before, with as many boxes at each place."""
+    grids = [(p.count, len(p.axes)) for p in firsts]
+    for anchors in range(1, _MOST_ANCHORS + 1):
+        steps = [[s for s in _STRIDES if _at([count], size, s, anchors if axes == 1 else 1)] for count, axes in grids]
+        if all(any(2 * a in later for a in sooner) for sooner, later in pairwise(steps)):
+            return True
+    return False
+
+
+# ----- which piece says what -----
+def _level(forward: Forward, pieces: Sequence[Piece], names: int | None, size: Sequence[int]) -> Level | None:
+    if len(pieces) == 1:
+        return _all_in_one(forward, pieces[0], names, size)
+    corners = _corners(pieces, names)
+    rest = [p for p in pieces if p is not corners and not _said(p, "points")]
+    rest = [p for p in rest if p.width != _POINTS or _said(p, "classes")] or rest
+    if corners is None or not rest:
+        return None
+    anchors = corners.width // 4 if len(corners.axes) == 2 and corners.width not in _BINS else 1
+    if len(rest) > 1:
+        rest.sort(key=lambda p: (_said(p, "sure"), -p.width, not _said(p, "classes")))
+    classes, *others = rest
+    made = descendants(forward, [_convolved(forward, classes.name)])  # YOLO for RKNN has the sum of its classes
+    others = [p for p in others if p.name not in made]
+    wrong = classes.width % anchors or any(p.width != anchors for p in others)
+    if wrong or len(others) > 1:
+        return None
+    return Level(classes, classes.width // anchors, anchors, others[0] if others else None, corners)
+
+
+def _corners(pieces: Sequence[Piece], names: int | None) -> Piece | None:
+    """The coordinates: by name, or four numbers, four distributions, four numbers for each of several anchors."""
+    able = []
+    for piece in pieces:
+        widths = [piece.width == 4, piece.width in _BINS, piece.width % 4 == 0 and piece.width <= 4 * _MOST_ANCHORS]
+        if True in widths and not _said(piece, "classes") and not _said(piece, "points"):
+            able.append((not _said(piece, "corners"), piece.width == names, widths.index(True), piece))
+    able.sort(key=lambda each: each[:3])
+    return able[0][3] if able and [each[:3] for each in able].count(able[0][:3]) == 1 else None
+
+
+def _all_in_one(forward: Forward, piece: Piece, names: int | None, size: Sequence[int]) -> Level | None:
+    """Coordinates, objectness and classes of each anchor, as of YOLOv3 to v7."""
+    anchors = piece.anchors
+    if len(piece.axes) == 2 and len(forward.type(piece.name).shape or ()) == 4:
+        fine = any(_at([piece.count], size, s, 1) for s in _STRIDES if s < _COARSE)
+        if fine or piece.width % _ANCHORS or not _pointwise(forward, piece.name):
+            return None
+        anchors = _ANCHORS
+    elif len(piece.axes) != 2:
+        return None
+    width = piece.width // anchors if piece.anchors == 1 and anchors > 1 else piece.width
+    classes = width - 5 if names is None else names
+    return Level(piece, classes, anchors) if 1 <= classes <= width - 5 else None
+
+
+def _convolved(forward: Forward, name: str) -> str:
+    """What a piece is an activation of, or another order of its elements."""
+    producers = forward.producers()
+    while (node := producers.get(name)) is not None and node.op in _KEEPS:
+        name = node.inputs[0]
+    return name
+
+
+def _pointwise(forward: Forward, name: str) -> bool:
+    """Whether a convolution of single places makes an output."""
+    node = forward.producers().get(_convolved(forward, name))
+    if node is None or plain(node) != "Conv":
+        return False
+    kernel: Shape = forward.type(node.inputs[1]).shape or ()
+    return set(kernel[2:]) == {1}
+
+
+def _said(piece: Piece, what: str) -> bool:
+    return _NAMED[what].search(piece.name) is not None

@@ -1,0 +1,304 @@
+"""Detectors with outputs of their own for each size of boxes, as edge devices have them: read as one, and explained."""
+
+import re
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxcam
+from onnxcam.errors import InputError
+from tests.builders import image, model, run
+
+SIDE, STEPS, CHANNELS, CLASSES = 32, (8, 16), 4, 3
+RNG = np.random.default_rng(7)
+BODY = {f"W{s}": RNG.normal(size=(CHANNELS, 3, s, s)) / s for s in STEPS}
+
+
+def head(width: int, step: int) -> np.ndarray:
+    return np.random.default_rng(width * step).normal(size=(width, CHANNELS, 1, 1))
+
+
+def sigmoid(z: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-z))
+
+
+def turned(z: np.ndarray, anchors: int = 1) -> np.ndarray:
+    """(N, A·K, h, w) as (N, h·w·A, K)."""
+    n, width, h, w = z.shape
+    return z.reshape(n, anchors, width // anchors, h, w).transpose(0, 3, 4, 1, 2).reshape(n, -1, width // anchors)
+
+
+def with_objectness(rows: np.ndarray) -> np.ndarray:
+    return sigmoid(rows[..., 4:5]) * sigmoid(rows[..., 5:])
+
+
+# For each form: widths of the convolutions of a level, what stands behind them, outputs (name, shape by grid), and the
+# certainty of every box by the level's outputs.
+FORMS = {
+    "YOLO, anchors apart": (
+        {"z": 24},
+        "r# = Reshape(z#, five#) out# = Transpose<perm = [0, 1, 3, 4, 2]>(r#)",
+        {"out": (3, "g", "g", 8)},
+        lambda out: with_objectness(out.reshape(len(out), -1, 8)),
+    ),
+    "YOLO, anchors after the places": (
+        {"z": 24},
+        "r# = Reshape(z#, five#) out# = Transpose<perm = [0, 3, 4, 1, 2]>(r#)",
+        {"out": ("g", "g", 3, 8)},
+        lambda out: with_objectness(out.reshape(len(out), -1, 8)),
+    ),
+    "YOLO, as convolved": (
+        {"z": 24}, "out# = Identity(z#)", {"out": (24, "g", "g")}, lambda out: with_objectness(turned(out, 3)),
+    ),
+    "YOLO, channels last": (
+        {"z": 24},
+        "out# = Transpose<perm = [0, 2, 3, 1]>(z#)",
+        {"out": ("g", "g", 24)},
+        lambda out: with_objectness(out.reshape(len(out), -1, 8)),
+    ),
+    "YOLOX, joined": (
+        {"b": 4, "o": 1, "c": 3},
+        "so# = Sigmoid(o#) sc# = Sigmoid(c#) out# = Concat<axis = 1>(b#, so#, sc#)",
+        {"out": (8, "g", "g")},
+        lambda out: turned(out)[..., 4:5] * turned(out)[..., 5:],
+    ),
+    "YOLOv8, joined distributions": (
+        {"b": 64, "c": 3},
+        "out# = Concat<axis = 1>(b#, c#)",
+        {"out": (67, "g", "g")},
+        lambda out: sigmoid(turned(out))[..., 64:],
+    ),
+    "YOLOv8 for RKNN, with a sum": (
+        {"b": 64, "c": 3},
+        "p# = Sigmoid(c#) t# = ReduceSum(p#, one) s# = Clip(t#, low, high) box# = Identity(b#) cls# = Identity(p#)",
+        {"box": (64, "g", "g"), "cls": (3, "g", "g"), "s": (1, "g", "g")},
+        lambda box, cls, s: turned(cls),
+    ),
+    "RetinaNet": (
+        {"box": 36, "cls": 27},
+        "",
+        {"cls": (27, "g", "g"), "box": (36, "g", "g")},
+        lambda cls, box: sigmoid(turned(cls, 9)),
+    ),
+    "FCOS": (
+        {"reg": 4, "cls": 3, "ctr": 1},
+        "",
+        {"cls": (3, "g", "g"), "reg": (4, "g", "g"), "ctr": (1, "g", "g")},
+        lambda cls, reg, ctr: sigmoid(turned(ctr)) * sigmoid(turned(cls)),
+    ),
+    "NanoDet": (
+        {"b": 32, "c": 3},
+        """p# = Sigmoid(c#) rp# = Reshape(p#, three#) cls# = Transpose<perm = [0, 2, 1]>(rp#)
+           rb# = Reshape(b#, bins#) dis# = Transpose<perm = [0, 2, 1]>(rb#)""",
+        {"cls": ("a", 3), "dis": ("a", 32)},
+        lambda cls, dis: cls,
+    ),
+    "SCRFD, without a batch": (
+        {"b": 8, "c": 2, "l": 20},
+        """p# = Sigmoid(c#) tc# = Transpose<perm = [2, 3, 0, 1]>(p#) u# = Reshape(tc#, column#)
+           tb# = Transpose<perm = [2, 3, 0, 1]>(b#) v# = Reshape(tb#, four#)
+           tl# = Transpose<perm = [2, 3, 0, 1]>(l#) w# = Reshape(tl#, ten#)""",
+        {"u": (None, "2a", 1), "v": (None, "2a", 4), "w": (None, "2a", 10)},
+        lambda u, v, w: u[None],
+    ),
+    "YuNet": (
+        {"b": 4, "c": 1, "o": 1, "l": 10},
+        """pc# = Sigmoid(c#) tc# = Transpose<perm = [0, 2, 3, 1]>(pc#) cls# = Reshape(tc#, rows1#)
+           po# = Sigmoid(o#) to# = Transpose<perm = [0, 2, 3, 1]>(po#) obj# = Reshape(to#, rows1#)
+           tb# = Transpose<perm = [0, 2, 3, 1]>(b#) bbox# = Reshape(tb#, rows4#)
+           tl# = Transpose<perm = [0, 2, 3, 1]>(l#) kps# = Reshape(tl#, rows10#)""",
+        {"cls": ("a", 1), "obj": ("a", 1), "bbox": ("a", 4), "kps": ("a", 10)},
+        lambda cls, obj, bbox, kps: cls * obj,
+    ),
+}  # fmt: skip
+SHAPES = {
+    "five": [0, 3, 8, "g", "g"], "three": [0, 3, -1], "bins": [0, 32, -1], "column": [-1, 1], "four": [-1, 4],
+    "ten": [-1, 10], "rows1": [0, -1, 1], "rows4": [0, -1, 4], "rows10": [0, -1, 10],
+}  # fmt: skip
+
+
+def detector(form: str, batch: str = "N", side: str = "32", steps: tuple[int, ...] = STEPS) -> onnx.ModelProto:
+    """Levels on maps of their own, `map8` and `map16`, with heads of 1×1; names end with the step."""
+    widths, behind, outputs, _ = FORMS[form]
+    batch = "1" if any(shape[0] is None for shape in outputs.values()) else batch
+    lines, declared, weights = [], [], dict(BODY)
+    for step in steps:
+        grid = SIDE // step
+        sizes = {"g": grid, "a": grid * grid, "2a": 2 * grid * grid}
+        heads = " ".join(f"{name}# = Conv(map#, H{name}#)" for name in widths)
+        body = "body# = Conv<strides = [#, #]>(x, W#) map# = Relu(body#)"
+        lines.append(f"{body} {heads} {behind}".replace("#", str(step)))
+        weights |= {f"H{name}{step}": head(width, step) for name, width in widths.items()}
+        shapes = {name: [sizes.get(d, d) for d in shape] for name, shape in SHAPES.items()}
+        weights |= {f"{name}{step}": np.int64(shape) for name, shape in shapes.items() if f"{name}{step}" in lines[-1]}
+        for name, shape in outputs.items():
+            dims = [batch, *shape] if shape[0] is not None else shape[1:]
+            sized = ["?" if side != "32" and d in sizes else str(sizes.get(d, d)) for d in dims]
+            declared.append(f"float[{', '.join(sized)}] {name}{step}")
+    more = {"low": np.float32(0), "high": np.float32(1), "one": np.int64([1])}
+    weights |= {name: value for name, value in more.items() if re.search(rf"\b{name}\b", behind)}
+    text = f"net (float[{batch}, 3, {side}, {side}] x) => ({', '.join(declared)}) {{ {' '.join(lines)} }}"
+    return model(text, **weights)
+
+
+def naive(form: str, found: dict[str, np.ndarray]) -> np.ndarray:
+    """The certainty of all boxes, the finest level first."""
+    *_, outputs, read = FORMS[form]
+    return np.concatenate([read(*(found[f"{name}{step}"] for name in outputs)) for step in STEPS], axis=1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_best_box_of_all_levels(form):
+    proto = detector(form)
+    assert "cam/scores" not in [o.name for o in proto.graph.output]
+    inspection = onnxcam.inspect(proto)
+    score = inspection.scores[0]
+    assert (score.kind, score.boxes.layout) == ("boxes", "certain")
+    assert sorted(x.tensor for x in inspection.layers[:2]) == ["map16", "map8"]
+    x = image(1, (3, SIDE, SIDE))
+    due = naive(form, run(proto, {"x": x}))
+    assert score.classes == due.shape[2]
+    for cls in (None, due.shape[2] - 1):
+        of_class = due[0] if cls is None else due[0, :, cls:]
+        best = np.unravel_index(of_class.argmax(), of_class.shape)
+        explanation = onnxcam.Explainer(proto, target=cls)(x)
+        assert explanation.found["index"].tolist() == [best[0]]
+        assert explanation.targets.tolist() == [best[1] if cls is None else cls]
+        np.testing.assert_allclose(explanation.scores, of_class[best], rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["YOLO, as convolved", "YOLOX, joined", "RetinaNet", "FCOS"])
+@pytest.mark.parametrize("side", ["32", "?"])
+def test_pictures_of_any_number_and_size(form, side):
+    size = (SIDE, SIDE) if side == "32" else (64, 96)
+    proto, x = detector(form, side=side), image(3, (3, *size))
+    due = naive(form, run(proto, {"x": x})).reshape(3, -1)
+    explanation = onnxcam.Explainer(proto, batch=2)(x)
+    classes = onnxcam.inspect(proto).scores[0].classes
+    assert (explanation.found["index"] * classes + explanation.targets).tolist() == due.argmax(1).tolist()
+    assert explanation.maps.shape == (3, *size)
+
+
+def test_the_gradient_is_that_of_the_chosen_score():
+    """p = σ(o) · σ(c): dp = p · ((1 − σ(o)) · do + (1 − σ(c)) · dc), at one place of one level."""
+    form, anchor = "YOLO, as convolved", 2
+    proto, x = detector(form), image(1, (3, SIDE, SIDE))
+    for step, row, column in ((8, 3, 1), (16, 1, 0)):
+        grid = SIDE // step
+        index = (0 if step == 8 else 16 * 3) + (row * grid + column) * 3 + anchor
+        file = onnxcam.convert(proto, target=f"box:{index}", emit=["gradient", "score"])
+        found = run(file, {"x": x})
+        z, weights = (
+            found[f"out{step}"][0, :, row, column].reshape(3, 8)[anchor],
+            head(24, step).reshape(3, 8, -1)[anchor],
+        )
+        best = z[5:].argmax()
+        o, c = sigmoid(z[4]), sigmoid(z[5 + best])
+        expected = np.zeros((CHANNELS, grid, grid))
+        expected[:, row, column] = o * c * ((1 - o) * weights[4] + (1 - c) * weights[5 + best])
+        np.testing.assert_allclose(found[f"cam/gradient/map{step}"][0], expected, atol=1e-5)
+        other = STEPS[1 - STEPS.index(step)]
+        assert not found[f"cam/gradient/map{other}"].any()
+
+
+def test_the_original_stays_a_prefix_and_the_file_is_explained_again():
+    proto, x = detector("NanoDet"), image(2, (3, SIDE, SIDE))
+    file = onnxcam.convert(proto, emit=["heatmap"], target="1", gate=True)
+    outputs = [o.name for o in proto.graph.output]
+    assert [o.name for o in file.graph.output] == [*outputs, "cam/heatmap"]
+    assert [n.SerializeToString() for n in file.graph.node][: len(proto.graph.node)] == [
+        n.SerializeToString() for n in proto.graph.node
+    ]
+    assert onnxcam.strip(file) == proto
+    due = onnxcam.Explainer(proto, target=1)(x)
+    found = run(file, {"x": x, "cam/explain": np.array([True])}, ["cam/heatmap"])["cam/heatmap"]
+    np.testing.assert_allclose(found, due.maps, atol=1e-5)
+    np.testing.assert_array_equal(onnxcam.Explainer(file)(x).maps, due.maps)
+    assert onnxcam.inspect(file).scores[0] == onnxcam.inspect(proto).scores[0]
+
+
+def test_the_explanation_apart_from_the_model(tmp_path):
+    proto, x = detector("FCOS"), image(1, (3, SIDE, SIDE))
+    onnxcam.convert(proto, tmp_path / "model.onnx", emit=["heatmap"], tail=tmp_path / "tail.onnx")
+    first = run(tmp_path / "model.onnx", {"x": x})
+    tail = onnx.load(tmp_path / "tail.onnx")
+    fed = {i.name: {"x": x, **first}[i.name] for i in tail.graph.input if not i.name.startswith("cam/")}
+    np.testing.assert_allclose(run(tail, fed)["cam/heatmap"], onnxcam.Explainer(proto)(x).maps, atol=1e-5)
+
+
+def test_several_boxes_and_what_is_not_known_of_them():
+    proto, x = detector("RetinaNet"), image(1, (3, SIDE, SIDE))
+    due = naive("RetinaNet", run(proto, {"x": x}))[0].max(1)
+    assert onnxcam.Explainer(proto, target="top3")(x).found["index"].tolist() == (-due).argsort()[:3].tolist()
+    with pytest.raises(InputError, match="what the coordinates of its boxes are"):
+        onnxcam.Explainer(proto, target="1@0,0,8,8")
+
+
+def test_the_finest_level_is_first_whatever_the_order_of_the_outputs():
+    x = image(1, (3, SIDE, SIDE))
+    a, b = (onnxcam.Explainer(detector("FCOS", steps=steps))(x) for steps in (STEPS, STEPS[::-1]))
+    assert a.found["index"] == b.found["index"]
+
+
+@pytest.mark.parametrize(("form", "preset"), [("YOLO, as convolved", "yolo"), ("RetinaNet", "imagenet")])
+def test_habits(form, preset):
+    assert f"'{preset}' at 32×32 is a guess" in onnxcam.inspect(detector(form)).assumed[0]
+
+
+def named(form: str, count: int) -> onnx.ModelProto:
+    proto = detector(form)
+    proto.metadata_props.add(key="names", value=str([f"thing {i}" for i in range(count)]))
+    return proto
+
+
+@pytest.mark.parametrize(("form", "count", "classes"), [("YOLO, anchors apart", 2, 2), ("YOLO, as convolved", 3, 3)])
+def test_the_file_names_its_classes(form, count, classes):
+    assert onnxcam.inspect(named(form, count)).scores[0].classes == classes
+
+
+PLAIN = """a = Conv<strides = [8, 8]>(x, W8) map8 = Relu(a) b = Conv<strides = [16, 16]>(x, W16) map16 = Relu(b)"""
+OTHERS = {
+    "features": (
+        "p = Conv<pads = [1, 1, 1, 1]>(map8, F) q = Conv<pads = [1, 1, 1, 1]>(map16, F)",
+        (24, 4, 4),
+        (24, 2, 2),
+    ),
+    "classes at places": ("p = Conv(map8, C) q = Conv(map16, C)", (21 + 1, 4, 4), (21 + 1, 2, 2)),
+    "two heads": ("p = Conv(map8, C) t = GlobalAveragePool(map16) q = Flatten(t)", (22, 4, 4), (4,)),
+    "one size": ("p = Conv(map8, C) q = Conv(map8, C)", (22, 4, 4), (22, 4, 4)),
+    "other widths": ("p = Conv(map8, D) q = Conv(map16, E)", (24, 4, 4), (27, 2, 2)),
+    "steps of 4": ("c = Conv<strides = [4, 4]>(x, W4) p = Conv(c, D) q = Conv(map8, D)", (24, 8, 8), (24, 4, 4)),
+    "a step left out": (
+        "p = Conv(map8, D) m = MaxPool<kernel_shape = [4, 4]>(map8) q = Conv(m, D)",
+        (24, 4, 4),
+        (24, 1, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_is_no_detector(kind):
+    text, *shapes = OTHERS[kind]
+    first, second = (", ".join(map(str, ("N", *shape))) for shape in shapes)
+    kernels = {"F": (24, 4, 3, 3), "C": (22, 4, 1, 1), "D": (24, 4, 1, 1), "E": (27, 4, 1, 1), "W4": (4, 3, 4, 4)}
+    graph = f"net (float[N, 3, 32, 32] x) => (float[{first}] p, float[{second}] q) {{ {PLAIN} {text} }}"
+    weights = {name: np.ones(shape) for name, shape in kernels.items() if re.search(rf"\b{name}\b", text)}
+    score = onnxcam.inspect(model(graph, **BODY, **weights)).scores[0]
+    assert score.boxes is None
+
+
+def test_boxes_that_the_file_has_decoded_itself_are_taken_before_pieces():
+    """YOLOv5 as its author exports it has both."""
+    text = f"""det (float[N, 3, 32, 32] x) => (float[N, 60, 8] all, float[N, 3, 4, 4, 8] p, float[N, 3, 2, 2, 8] q) {{
+      {PLAIN} h = Conv(map8, D) f = Reshape(h, s8) p = Transpose<perm = [0, 1, 3, 4, 2]>(f)
+      i = Conv(map16, D) g = Reshape(i, s16) q = Transpose<perm = [0, 1, 3, 4, 2]>(g)
+      u = Sigmoid(p) v = Reshape(u, row) w = Sigmoid(q) z = Reshape(w, row)
+      k = Concat<axis = 1>(v, z) xy = Slice(k, zero, two, last) wh = Slice(k, two, four, last)
+      rest = Slice(k, four, end, last) all = Concat<axis = 2>(xy, wh, rest)
+    }}"""
+    numbers = {"zero": [0], "two": [2], "four": [4], "end": [8], "last": [2], "row": [0, -1, 8],
+               "s8": [0, 3, 8, 4, 4], "s16": [0, 3, 8, 2, 2]}  # fmt: skip
+    proto = model(text, **BODY, D=np.ones((24, 4, 1, 1)), **{k: np.int64(v) for k, v in numbers.items()})
+    score = onnxcam.inspect(proto).scores[0]
+    assert (score.tensor, score.boxes.layout, score.boxes.form) == ("all", "rows", "cxcywh")
