@@ -27,8 +27,12 @@ Feeds = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Explained:
-    """One file, explained without a flag, for one batch: values and gradient of the chosen layer, [N, K, positions]."""
+    """One file, explained without a flag, for one batch: values and gradient of the chosen layer, [N, K, positions].
 
+    `path` is the file, or the same with the score that is joined from several outputs.
+    """
+
+    path: Path
     model: onnx.ModelProto
     layer: Layer
     score: Score
@@ -59,12 +63,16 @@ def explain(path: Path, feeds: Feeds) -> Explained:
     names = [f"cam/activation/{layer.name}", f"cam/gradient/{layer.name}", "cam/score"]
     values, gradient, scores = session(extended, path.parent).run(names, dict(feeds))
     source, score = onnx.load(path, load_external_data=False), inspection.scores[0]
+    if score.tensor not in {name for node in source.graph.node for name in node.output}:
+        onnxcam.convert(path, joined := path.with_name("joined.onnx"), emit=["score"])
+        path = joined
     seed = top_seed(scores, score.axis)
     if scores.ndim != 2:  # which places are explained is a choice of its own: here the top class, at all places
         pulled = onnxcam.vjp(path, of=score.tensor, wrt=[layer.tensor])
         given = {**feeds, f"seed/{score.tensor}": seed}
         (gradient,) = session(pulled, path.parent).run([f"grad/{layer.tensor}"], given)
     return Explained(
+        path,
         extended,
         layer,
         score,
@@ -142,12 +150,12 @@ def cost(path: Path, extended: onnx.ModelProto, feeds: Feeds) -> float:
 
 
 # ----- central differences, where there is no autograd -----
-def differences(path: Path, found: Explained, feeds: Feeds) -> float:
+def differences(found: Explained, feeds: Feeds) -> float:
     """Estimate the relative error of the gradient of the part after the layer, run in float64 along random directions.
 
     For a normal direction v the mean of (d·v)² is |d|²: the error of the gradient times v, and of nothing else.
     """
-    head, values = double_head(path, found, feeds)
+    head, values = double_head(found, feeds)
     tensor, start = found.layer.tensor, values[found.layer.tensor]
     rng = np.random.default_rng(0)
     axis, step = found.layer.channel_axis, STEP * float(np.sqrt((start**2).mean()))
@@ -185,9 +193,30 @@ class LayerNormalization(OpRun):
         return (y if B is None else y + B,)
 
 
-def double_head(path: Path, found: Explained, feeds: Feeds) -> tuple[ReferenceEvaluator, dict[str, np.ndarray]]:
+class BatchNormalization(OpRun):
+    """The operator as models are run: up to opset 13, the reference mixes the statistics of its input in."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: np.ndarray,
+        scale: np.ndarray,
+        b: np.ndarray,
+        mean: np.ndarray,
+        var: np.ndarray,
+        epsilon: float = 1e-5,
+        momentum: float = 0.9,
+        training_mode: int = 0,
+    ) -> tuple[np.ndarray]:
+        rows = [-1 if i == 1 else 1 for i in range(x.ndim)]
+        centred = (x - mean.reshape(rows)) / np.sqrt(var.reshape(rows) + epsilon)
+        return (centred * scale.reshape(rows) + b.reshape(rows),)
+
+
+def double_head(found: Explained, feeds: Feeds) -> tuple[ReferenceEvaluator, dict[str, np.ndarray]]:
     """Cut out what leads from the layer to the score, in float64, for ONNX's own reference; and the values it takes."""
-    model = onnx.load(path)
+    model = onnx.load(found.path)
     graph, tensor = model.graph, found.layer.tensor
     after, nodes = {tensor}, []
     for node in graph.node:
@@ -205,7 +234,8 @@ def double_head(path: Path, found: Explained, feeds: Feeds) -> tuple[ReferenceEv
     computed = [name for name in outer if name not in weights and name not in feeds]
     have = {each.name for each in graph.output}
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in computed if name not in have)
-    ran = dict(zip(computed, session(model, path.parent).run(computed, dict(feeds)), strict=True)) if computed else {}
+    run = session(model, found.path.parent).run
+    ran = dict(zip(computed, run(computed, dict(feeds)), strict=True)) if computed else {}
     values = {name: widened(({**weights, **feeds, **ran})[name]) for name in outer}
     kinds = {name: onnx.helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in values.items()}
     inputs = [onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in kinds.items()]
@@ -218,7 +248,7 @@ def double_head(path: Path, found: Explained, feeds: Feeds) -> tuple[ReferenceEv
                 attribute.t.CopyFrom(numpy_helper.from_array(widened(numpy_helper.to_array(attribute.t))))
     cut = onnx.helper.make_graph(kept, "head", inputs, [output])
     head = onnx.helper.make_model(cut, opset_imports=model.opset_import, functions=model.functions)
-    return ReferenceEvaluator(head, new_ops=[LayerNormalization]), values
+    return ReferenceEvaluator(head, new_ops=[BatchNormalization, LayerNormalization]), values
 
 
 def widened(value: np.ndarray) -> np.ndarray:

