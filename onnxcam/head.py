@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import ModelError
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
+from onnxcam.grad.node import Node
 from onnxcam.inspection import Layer, Score
 
 Weights = npt.NDArray[np.float32]

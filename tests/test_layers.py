@@ -35,7 +35,7 @@ ORDER = [
     "grad.window",
     "grad.infer",
     "grad.dated | grad.subgraph | grad.sizes",
-    "grad.nested | grad.whole",
+    "grad.nested | grad.node | grad.whole",
     "grad.lowering",
     "grad.lowering.text",
     "grad.lowering.*",

@@ -13,7 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.errors import UnsupportedGradient
-from onnxcam.grad.forward import Node
+from onnxcam.grad.node import Node
 from onnxcam.grad.registry import Joint, Rule
 from onnxcam.grad.tape import schema_of
 from onnxcam.grad.tensor import RENAMED, Tape, Value

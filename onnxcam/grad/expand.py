@@ -13,10 +13,11 @@ from onnx import defs, helper, inliner, numpy_helper, shape_inference
 
 from onnxcam.grad.bind import with_defaults
 from onnxcam.grad.dated import by_sample
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Type
 from onnxcam.grad.lowering import WALK
 from onnxcam.grad.nested import chosen
+from onnxcam.grad.node import Node
 from onnxcam.grad.registry import find
 from onnxcam.grad.subgraph import SMALL, rename
 from onnxcam.grad.tape import schema_of

@@ -6,7 +6,6 @@ whole-graph inference where only that can tell (shapes computed from shapes), an
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from onnxcam.errors import ModelError
 from onnxcam.grad import nested, sizes
 from onnxcam.grad.infer import Type, broadcast, infer, sharper
 from onnxcam.grad.lowering import BAKED, Use, lowered, types_of
+from onnxcam.grad.node import Node
 from onnxcam.grad.subgraph import SMALL, captured
 from onnxcam.grad.tape import schema_of
 from onnxcam.grad.whole import misdeclared, whole_graph_types
@@ -25,41 +25,6 @@ from onnxcam.grad.whole import misdeclared, whole_graph_types
 _UNFOLDED = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 )
-
-
-@dataclass(frozen=True)
-class Node:
-    """One operator of the graph, attributes as Python values; `domain` "" is ONNX's own.
-
-    What its subgraphs read from outside comes last among its inputs.
-    """
-
-    op: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, object] = field(default_factory=dict)
-    domain: str = ""
-    version: int = 0
-
-    @classmethod
-    def of(cls, proto: onnx.NodeProto, opsets: Mapping[str, int]) -> "Node":
-        """Read a NodeProto; `version` is the opset of its domain."""
-        domain = "" if proto.domain == "ai.onnx" else proto.domain
-        attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
-        return cls(
-            proto.op_type,
-            proto.name,
-            (*proto.input, *captured(proto)),
-            tuple(proto.output),
-            attributes,
-            domain,
-            opsets.get(domain, 0),
-        )
-
-    def __str__(self) -> str:
-        operator = f"{self.domain}.{self.op}" if self.domain else self.op
-        return f"{operator} '{self.name or self.outputs[0]}'"
 
 
 class Forward:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from onnxcam.grad.expand import expand
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Type
 from onnxcam.grad.mask import LOWEST
+from onnxcam.grad.node import Node
 from onnxcam.grad.quantized import join
 from onnxcam.grad.sequences import unpacked
 from onnxcam.grad.shapes import INT64, not_negative, sizes

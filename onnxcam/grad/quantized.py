@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Type
 from onnxcam.grad.lowering import MICROSOFT, WALK
+from onnxcam.grad.node import Node
 from onnxcam.grad.subgraph import SMALL
 from onnxcam.grad.tensor import Tape, Value, op
 

@@ -14,7 +14,8 @@ from onnx.shape_inference import InferenceError
 
 from onnxcam.errors import ModelError, UnsupportedGradient
 from onnxcam.grad import bind
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
+from onnxcam.grad.node import Node
 from onnxcam.grad.registry import Joint, Row, Rule, Stop, find
 from onnxcam.grad.rows import added, rows_of
 from onnxcam.grad.shapes import sum_to, zeros_like

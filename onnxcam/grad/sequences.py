@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import helper
 
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Type
+from onnxcam.grad.node import Node
 from onnxcam.grad.shapes import INT64
 from onnxcam.grad.tensor import Tape, Value, op, split
 

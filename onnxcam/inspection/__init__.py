@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import onnxcam.grad.rules  # noqa: F401 - fills the registry, which tells what is missing
 from onnxcam.errors import ModelError, unknown
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
+from onnxcam.grad.node import Node
 from onnxcam.grad.prepare import hold, prepare
 from onnxcam.grad.quantized import dequantized
 from onnxcam.grad.reverse import missing

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
+from onnxcam.grad.node import Node
 from onnxcam.inspection.parts import Boxes, Layout, Score
 from onnxcam.inspection.towers import levels_of
 from onnxcam.inspection.walk import ancestors, plain, shape_of

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
+from onnxcam.grad.node import Node
 from onnxcam.inspection.parts import Input
 from onnxcam.inspection.walk import ints, kept_axes
 from onnxcam.preprocessing import Entry

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Shape
+from onnxcam.grad.node import Node
 from onnxcam.inspection.guesses import guessed
 from onnxcam.inspection.parts import Input
 from onnxcam.inspection.roles import Axis, Batch, Channel, Place, Roles, best, extent, filled, places, resized

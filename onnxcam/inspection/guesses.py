@@ -6,8 +6,8 @@ any other number is left open: what it can be is decided by the picture's propor
 
 from math import isqrt
 
-from onnxcam.grad.forward import Node
 from onnxcam.grad.infer import Shape
+from onnxcam.grad.node import Node
 from onnxcam.inspection.parts import Input
 from onnxcam.inspection.roles import Batch, Channel, Place, Roles, Tokens
 

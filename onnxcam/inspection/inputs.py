@@ -3,8 +3,9 @@
 import numpy as np
 import onnx
 
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Shape
+from onnxcam.grad.node import Node
 from onnxcam.inspection.parts import BARE, GREY, LAYOUTS, Input
 from onnxcam.inspection.walk import CHANNEL_SECOND, ints, kept_axes, plain, rank
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
+from onnxcam.grad.node import Node
 from onnxcam.grad.quantized import shown
 from onnxcam.inspection.follow import SIZES, Trace, channel_axes
 from onnxcam.inspection.forms import form

@@ -8,8 +8,9 @@ followed, mixed into something that counts, or dropped.
 from collections.abc import Container, Iterable, Mapping
 from fractions import Fraction
 
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Dim
+from onnxcam.grad.node import Node
 from onnxcam.inspection.follow import SIZES, Trace, channel_axes
 from onnxcam.inspection.roles import places
 from onnxcam.inspection.walk import HELD, plain

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from onnxcam.errors import InputError, ModelError, unknown
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Shape
+from onnxcam.grad.node import Node
 from onnxcam.grad.quantized import shown
 from onnxcam.inspection.detection import find_boxes
 from onnxcam.inspection.follow import Trace, channel_axes

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
+from onnxcam.grad.node import Node
 from onnxcam.inspection.parts import Layer, Score
 from onnxcam.inspection.walk import REGIONS, in_regions, ints, plain, shape_of
 

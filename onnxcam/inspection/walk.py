@@ -2,8 +2,9 @@
 
 from collections.abc import Container, Iterable
 
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Shape
+from onnxcam.grad.node import Node
 
 CHANNEL_SECOND = frozenset({
     "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool", "GlobalLpPool",

@@ -18,8 +18,9 @@ from onnx import TensorProto, defs
 from onnxcam.errors import ModelError, UnsupportedGradient, unknown
 from onnxcam.grad.bind import with_defaults
 from onnxcam.grad.expand import inlined, specified
-from onnxcam.grad.forward import Forward, Node
+from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Type
+from onnxcam.grad.node import Node
 from onnxcam.grad.subgraph import enter
 from onnxcam.grad.tape import schema_of
 from onnxcam.model import ModelLike, Source, read
