@@ -69,6 +69,19 @@ FORMS = {
         {"out": (67, "g", "g")},
         lambda out: sigmoid(turned(out))[..., 64:],
     ),
+    "YOLOv8 of four classes": (
+        {"b": 64, "k": 4},
+        "p# = Identity(b#) q# = Sigmoid(k#)",
+        {"q": (4, "g", "g"), "p": (64, "g", "g")},
+        lambda q, p: turned(q),
+    ),
+    "SSD, its first class being none": (
+        {"k": 4, "b": 4},
+        """tb# = Transpose<perm = [0, 2, 3, 1]>(b#) loc# = Reshape(tb#, rows4#)
+           tk# = Transpose<perm = [0, 2, 3, 1]>(k#) rk# = Reshape(tk#, rows4#) conf# = Softmax<axis = 2>(rk#)""",
+        {"conf": ("a", 4), "loc": ("a", 4)},
+        lambda conf, loc: conf * [0, 1, 1, 1],
+    ),
     "YOLOv8 for RKNN, with a sum": (
         {"b": 64, "c": 3},
         "p# = Sigmoid(c#) t# = ReduceSum(p#, one) s# = Clip(t#, low, high) box# = Identity(b#) cls# = Identity(p#)",
@@ -275,6 +288,17 @@ OTHERS = {
         (24, 1, 1),
     ),
 }
+
+
+def test_a_pyramid_of_features_is_no_detector():
+    """As of EfficientDet without its heads, which ends in convolutions of single places."""
+    steps = (8, 16, 32, 64, 128)
+    body = " ".join(
+        f"a{s} = AveragePool<kernel_shape = [{s}, {s}], strides = [{s}, {s}]>(x) p{s} = Conv(a{s}, W)" for s in steps
+    )
+    outputs = ", ".join(f"float[N, 288, {128 // s}, {128 // s}] p{s}" for s in steps)
+    proto = model(f"net (float[N, 3, 128, 128] x) => ({outputs}) {{ {body} }}", W=np.ones((288, 3, 1, 1)))
+    assert onnxcam.inspect(proto).scores[0].boxes is None
 
 
 @pytest.mark.parametrize("kind", OTHERS)

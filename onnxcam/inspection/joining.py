@@ -1,6 +1,7 @@
 """One tensor of the scores of all boxes, for detectors that have outputs of their own for each size of boxes."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,12 @@ def joined_score(forward: Forward) -> Score | None:
         return None
     shape = forward.type(SCORES).shape or ()
     classes = shape[2] if isinstance(shape[2], int) else None
-    anchors = any(node.op == "Slice" and node.name.startswith(SCORES) for node in forward.nodes)
-    levels = tuple(levels_of(forward, SCORES))
-    boxes = Boxes("certain", "", None, classes=classes, levels=levels, anchors=anchors)
+    own = [node for node in forward.nodes if node.name.startswith(SCORES)]
+    anchors = any(node.op == "Slice" for node in own)
+    writer = _Writer(forward)
+    softmax = any(plain(writer.producers[n]) == "Softmax" for node in own for n in writer.made_by(node.outputs[0]))
+    boxes = Boxes("certain", "", None, classes=classes, background=0 if softmax else None, anchors=anchors)
+    boxes = replace(boxes, levels=tuple(levels_of(forward, SCORES)))
     return Score(SCORES, SCORES, shape, None, "boxes", 2, boxes)
 
 

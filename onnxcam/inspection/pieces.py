@@ -19,6 +19,7 @@ from onnxcam.inspection.walk import descendants, plain
 _STRIDES = tuple(2**n for n in range(2, 9))
 _MOST_ANCHORS = 9
 _ANCHORS = 3  # of YOLOv3 to v7, where they share an axis with what they say
+_MOST_LEVELS = 4  # of these: a pyramid of features has more
 _COARSE = 8  # pixels of a step, from which on a map with classes three times over is a detector's
 _KEEPS = frozenset({"DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Sigmoid", "Transpose"})
 _BINS = (32, 64, 68)  # four distances, each a distribution over 8, 16 or 17 steps
@@ -98,7 +99,8 @@ def _levels(look: _Look, names: int | None) -> list[Level]:
         return []
     levels = [_level(forward, group, names, size) for group in groups]
     found = [level for level in levels if level is not None]
-    return found if len(found) == len(levels) else []
+    together = [level for level in found if level.corners is None and level.classes.anchors != level.anchors]
+    return found if len(found) == len(levels) and len(together) <= _MOST_LEVELS else []
 
 
 def _pieces(look: _Look) -> Iterator[Piece]:
@@ -164,7 +166,7 @@ def _level(forward: Forward, pieces: Sequence[Piece], names: int | None, size: S
     rest = [p for p in rest if p.width != _POINTS or _said(p, "classes")] or rest
     if corners is None or not rest:
         return None
-    anchors = corners.width // 4 if len(corners.axes) == 2 and corners.width not in _BINS else 1
+    anchors = _per_place(corners)
     if len(rest) > 1:
         rest.sort(key=lambda p: (_said(p, "sure"), -p.width, not _said(p, "classes")))
     classes, *others = rest
@@ -176,15 +178,24 @@ def _level(forward: Forward, pieces: Sequence[Piece], names: int | None, size: S
     return Level(classes, classes.width // anchors, anchors, others[0] if others else None, corners)
 
 
+def _per_place(corners: Piece) -> int:
+    """How many boxes a place has, by the numbers that tell where they are."""
+    return corners.width // 4 if len(corners.axes) == 2 and corners.width not in _BINS else 1
+
+
 def _corners(pieces: Sequence[Piece], names: int | None) -> Piece | None:
-    """The coordinates: by name, or four numbers, four distributions, four numbers for each of several anchors."""
+    """The coordinates: by name, or four distributions, four numbers, four numbers for each of several anchors.
+
+    Another piece has the classes, as many as are named.
+    """
     able = []
     for piece in pieces:
-        widths = [piece.width == 4, piece.width in _BINS, piece.width % 4 == 0 and piece.width <= 4 * _MOST_ANCHORS]
-        if True in widths and not _said(piece, "classes") and not _said(piece, "points"):
-            able.append((not _said(piece, "corners"), piece.width == names, widths.index(True), piece))
-    able.sort(key=lambda each: each[:3])
-    return able[0][3] if able and [each[:3] for each in able].count(able[0][:3]) == 1 else None
+        widths = [piece.width in _BINS, piece.width == 4, piece.width % 4 == 0 and piece.width <= 4 * _MOST_ANCHORS]
+        fits = names is None or any(p.width == names * _per_place(piece) for p in pieces if p is not piece)
+        if True in widths and fits and not _said(piece, "classes") and not _said(piece, "points"):
+            able.append((not _said(piece, "corners"), widths.index(True), piece))
+    able.sort(key=lambda each: each[:2])
+    return able[0][2] if able and [each[:2] for each in able].count(able[0][:2]) == 1 else None
 
 
 def _all_in_one(forward: Forward, piece: Piece, names: int | None, size: Sequence[int]) -> Level | None:

@@ -82,7 +82,10 @@ def _apart(scene: Scene, boxes: Boxes) -> Candidates:
 
 def _certain(scene: Scene, boxes: Boxes) -> Candidates:
     """(N, boxes, classes), as certain as they are."""
-    return Candidates(scene.z, scene.z, lambda seed: seed)
+    certainty = scene.z
+    if boxes.background is not None:
+        certainty = certainty * (1 - equal(numbers(certainty, 2), boxes.background))
+    return Candidates(scene.z, certainty, lambda seed: seed)
 
 
 def _few(scene: Scene, boxes: Boxes) -> Candidates:
