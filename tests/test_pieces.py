@@ -5,6 +5,7 @@ import re
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 import onnxcam
 from onnxcam.errors import InputError
@@ -326,3 +327,17 @@ def test_boxes_that_the_file_has_decoded_itself_are_taken_before_pieces():
     proto = model(text, **BODY, D=np.ones((24, 4, 1, 1)), **{k: np.int64(v) for k, v in numbers.items()})
     score = onnxcam.inspect(proto).scores[0]
     assert (score.tensor, score.boxes.layout, score.boxes.form) == ("all", "rows", "cxcywh")
+
+
+def test_the_class_that_means_no_object_is_not_chosen():
+    form = "SSD, its first class being none"
+    proto, x = detector(form), image(8, (3, SIDE, SIDE))
+    for tensor in proto.graph.initializer:
+        if tensor.name.startswith("Hk"):  # so that the first class is the likeliest
+            tensor.CopyFrom(numpy_helper.from_array(np.roll(numpy_helper.to_array(tensor), -1, axis=0), tensor.name))
+    found = run(proto, {"x": x})
+    certain = np.concatenate([found[f"conf{step}"] for step in STEPS], axis=1).reshape(8, -1)
+    assert (certain.argmax(1) % 4 == 0).any()
+    explanation = onnxcam.Explainer(proto)(x)
+    due = naive(form, found).reshape(8, -1)
+    assert (explanation.found["index"] * 4 + explanation.targets).tolist() == due.argmax(1).tolist()
