@@ -101,10 +101,7 @@ def assumptions(
         lines.append(f"layer '{layer.name}': {position}, {layer.layout}, grid {grid}")
         lines += filter(None, [layer.note])
     if score == "auto" and not chosen.told:
-        before = {"softmax": ", before the softmax", "sigmoid": ", before the sigmoid"}.get(
-            chosen.score.activation or "", ""
-        )
-        lines.append(f"score '{chosen.score.tensor}'{before}")
+        lines.append(", ".join(filter(None, [f"score '{chosen.score.tensor}'", chosen.score.where])))
     lines += said
     if labels == "auto" and found is None:
         lines.append("no class names in the model; set them with --labels")

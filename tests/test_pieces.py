@@ -5,9 +5,11 @@ import re
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import numpy_helper
 
 import onnxcam
+from onnxcam.cli import main
 from onnxcam.errors import InputError
 from tests.builders import image, model, run
 
@@ -341,3 +343,11 @@ def test_the_class_that_means_no_object_is_not_chosen():
     explanation = onnxcam.Explainer(proto)(x)
     due = naive(form, found).reshape(8, -1)
     assert (explanation.found["index"] * 4 + explanation.targets).tolist() == due.argmax(1).tolist()
+
+
+def test_a_person_is_told_where_the_score_is_from(tmp_path):
+    onnx.save(detector("RetinaNet"), tmp_path / "model.onnx")
+    shown = CliRunner().invoke(main, ["inspect", str(tmp_path / "model.onnx")])
+    assert "cam/scores  [N, 180, 3], joined from the outputs of all sizes of boxes, boxes of a detector" in shown.output
+    (said,) = (line for line in onnxcam.Explainer(detector("RetinaNet")).assumptions if line.startswith("score"))
+    assert said == "score 'cam/scores', joined from the outputs of all sizes of boxes"

@@ -43,7 +43,10 @@ def _print(found: Inspection) -> None:
             ("inputs", [f"{x.name}  {x.dtype} {shell.shape(x.shape)} {x.layout or ''}".rstrip() for x in found.inputs]),
             (
                 "scores",
-                [f"{x.tensor}  {shell.shape(x.shape)}, {_before(x.activation)}{_kind(x)}" for x in found.scores],
+                [
+                    f"{x.tensor}  {shell.shape(x.shape)}, {x.where or 'as the model returns it'}{_kind(x)}"
+                    for x in found.scores
+                ],
             ),
             ("classes", _classes(found)),
             ("preprocess", [found.preprocess.describe(), *found.assumed] if found.preprocess else "takes no photos"),
@@ -56,10 +59,6 @@ def _print(found: Inspection) -> None:
 
 def _others(prefix: int) -> str:
     return f" after {prefix}" if prefix else ""
-
-
-def _before(activation: str | None) -> str:
-    return f"before the {activation}" if activation else "as the model returns it"
 
 
 def _kind(score: Score) -> str:

@@ -128,6 +128,13 @@ class Score:
         return size if isinstance(size, int) else None
 
     @property
+    def where(self) -> str:
+        """Where in the model it is, for a person; "" where the model returns it as it is."""
+        if self.boxes is not None and self.boxes.layout == "certain":
+            return "joined from the outputs of all sizes of boxes"
+        return f"before the {self.activation}" if self.activation else ""
+
+    @property
     def named(self) -> int | None:
         """How many of the classes have names: the last one of a detector that means no object has none."""
         last = self.boxes is not None and self.boxes.background == (self.classes or 0) - 1
