@@ -257,7 +257,10 @@ def test_the_finest_level_is_first_whatever_the_order_of_the_outputs():
     assert a.found["index"] == b.found["index"]
 
 
-@pytest.mark.parametrize(("form", "preset"), [("YOLO, as convolved", "yolo"), ("RetinaNet", "imagenet")])
+@pytest.mark.parametrize(
+    ("form", "preset"),
+    [("YOLO, as convolved", "yolo"), ("YOLOv8, joined distributions", "yolo"), ("RetinaNet", "imagenet")],
+)
 def test_habits(form, preset):
     assert f"'{preset}' at 32×32 is a guess" in onnxcam.inspect(detector(form)).assumed[0]
 

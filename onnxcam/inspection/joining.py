@@ -21,6 +21,8 @@ SCORES = "cam/scores"
 _OPSET = 10
 _SIDE = 640  # of the pictures that levels are told by, where the model leaves their size open
 _MOVES = frozenset({"Concat", "DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose"})
+_DISTANCES = 64  # four distributions over 16 steps, as YOLO has them from version 8 on
+_YOLO = "of YOLO"
 _OBJECTNESS = 4  # where it stands beside coordinates and classes
 
 
@@ -48,6 +50,8 @@ def joined(source: Source, forward: Forward, inputs: Sequence[Input], names: int
         return forward
     writer = _Writer(sized)
     writer.write("Concat", [writer.scores(level) for level in levels], SCORES, axis=1)
+    if all(level.corners is None or level.corners.width == _DISTANCES for level in levels):
+        writer.nodes[-1].doc_string = _YOLO
     return forward.followed_by(writer.nodes, SCORES)
 
 
@@ -58,10 +62,10 @@ def joined_score(forward: Forward) -> Score | None:
     shape = forward.type(SCORES).shape or ()
     classes = shape[2] if isinstance(shape[2], int) else None
     own = [node for node in forward.nodes if node.name.startswith(SCORES)]
-    anchors = any(node.op == "Slice" for node in own)
+    yolo = forward.added[-1].doc_string == _YOLO
     writer = _Writer(forward)
     softmax = any(plain(writer.producers[n]) == "Softmax" for node in own for n in writer.made_by(node.outputs[0]))
-    boxes = Boxes("certain", "", None, classes=classes, background=0 if softmax else None, anchors=anchors)
+    boxes = Boxes("certain", "", None, classes=classes, background=0 if softmax else None, yolo=yolo)
     boxes = replace(boxes, levels=tuple(levels_of(forward, SCORES)))
     return Score(SCORES, SCORES, shape, None, "boxes", 2, boxes)
 

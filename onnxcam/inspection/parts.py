@@ -80,8 +80,8 @@ class Boxes:
     own; "certain": (N, boxes, classes) in 0..1 of all levels together, without coordinates. form: what the four
     coordinates are; None where nothing tells. cells: height, width and pixels of a step of each grid that coordinates
     are offsets in, in the order of the boxes, as in YOLOX: they are not decoded yet. levels: the feature maps, one for
-    each size of boxes, that the last convolutions read. anchors: whether boxes are offsets from anchors, with
-    coordinates, objectness and classes beside each other, as in YOLOv3 to v7.
+    each size of boxes, that the last convolutions read. yolo: whether outputs for each size of boxes say what YOLO's
+    do.
     """
 
     layout: Layout
@@ -93,7 +93,7 @@ class Boxes:
     background: int | None = None
     levels: tuple[str, ...] = ()
     cells: tuple[tuple[int, int, int], ...] = ()
-    anchors: bool = False
+    yolo: bool = False
 
     @property
     def raw(self) -> bool:

@@ -22,8 +22,8 @@ def slot(picture: Input, score: Score | None = None) -> Slot:
 def _habit(score: Score | None) -> str:
     """The preset for what a model's answer looks like: boxes as YOLO has them, or YOLOX, undecoded, or a text."""
     boxes = None if score is None else score.boxes
-    if boxes is not None and (boxes.anchors or boxes.layout in ("rows", "columns")):
-        return "yolox" if boxes.cells or (boxes.raw and not boxes.anchors) else "yolo"
+    if boxes is not None and (boxes.yolo or boxes.layout in ("rows", "columns")):
+        return "yolox" if boxes.cells or (boxes.raw and not boxes.yolo) else "yolo"
     return "tf" if score is not None and score.kind == "sequence" else ""
 
 
