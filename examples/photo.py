@@ -31,7 +31,8 @@ def prepare(photo: str, about: dict[str, str]) -> np.ndarray:
     """
     how = json.loads(about["cam.preprocess"])
     picture = ImageOps.exif_transpose(Image.open(photo)).convert("L" if how["color"] == "GRAY" else "RGB")
-    picture = _fit(picture, how)
+    if how["size"] is not None or how.get("multiple", 1) > 1 or how["resize"] not in ("stretch", "crop"):
+        picture = _fit(picture, how)
     x = np.asarray(picture, np.float32).reshape(picture.height, picture.width, -1)
     x = x[:, :, ::-1] if how["color"] == "BGR" else x
     x = (x - np.asarray(how["mean"], np.float32)) / np.asarray(how["std"], np.float32)
@@ -43,7 +44,8 @@ def prepare(photo: str, about: dict[str, str]) -> np.ndarray:
 def _fit(picture: Image.Image, how: dict) -> Image.Image:
     if how["interpolation"] not in FILTERS or how["resize"] not in ("stretch", "crop"):
         sys.exit(f"This example has no {how['interpolation']} {how['resize']}: prepare the photo with onnxcam.")
-    own = [n // how["multiple"] * how["multiple"] or how["multiple"] for n in (picture.height, picture.width)]
+    step = how.get("multiple", 1)
+    own = [n // step * step or step for n in (picture.height, picture.width)]
     resample, size = FILTERS[how["interpolation"]], tuple(how["size"] or own)[::-1]
     if how["resize"] == "stretch" or how["size"] is None:
         return picture.resize(size, resample)

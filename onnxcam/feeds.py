@@ -97,10 +97,19 @@ class Inputs:
         return {k: v if k in whole else np.concatenate([v, np.repeat(v[-1:], more, axis=0)]) for k, v in feeds.items()}
 
     def _whole(self, feeds: Mapping[str, Array]) -> set[str]:
-        """The inputs that are given to every sample, as texts are: their length is a size of the score's other axes."""
-        own = None if self.picture is None else self.picture.shape[0]
+        """The inputs that are given to every sample, as texts are: their length is a size of the score's other axes.
+
+        Where inference lost the name of that size: they have another name for their length, and another length.
+        """
+        picture = self.picture
+        own = None if picture is None else picture.shape[0]
         lengths = {d for d in self.classes if isinstance(d, str) and d != own}
-        return {i.name for i in self.inputs if i.name in feeds and i.shape and i.shape[0] in lengths}
+        whole = {i.name for i in self.inputs if i.name in feeds and i.shape and i.shape[0] in lengths}
+        if whole or picture is None or self.bare or picture.name not in feeds or not feeds[picture.name].ndim:
+            return whole
+        count = len(feeds[picture.name])
+        open_ = (i for i in self.inputs if i.name in feeds and i.shape and isinstance(i.shape[0], str))
+        return {i.name for i in open_ if i.shape[0] != own and feeds[i.name].ndim and len(feeds[i.name]) != count}
 
     def masked(self, feeds: Mapping[str, Array], n: int, masks: Array) -> dict[str, Array]:
         """Sample `n` under each of the masks (count, *space): its picture times the mask, the other inputs repeated."""

@@ -30,6 +30,8 @@ def spatial(x: Array, layer: Layer, size: Sequence[Array | int] | None = None) -
     free = bool(fold.at) or -1 in grid
     if free and split[0] == -1 and fold.layout == "tokens" and 0 not in (fold.axis, layer.channel_axis):
         split[0] = x.shape[0]  # and not what is left: of another number of places that would be another of samples
+    if free and fold.axis == 0 and fold.layout == "tokens" and len(x.shape) == 3 and split[fold.order[0]] == -1:
+        split[fold.order[0]] = x.shape[3 - layer.channel_axis]  # the same where tokens come first
     apart = fold.layout == "" and len(split) == len(x.shape) and len(fold.order) == 2 + sum(d != 1 for d in grid)
     if apart and free:  # an axis for the places of each direction, as long as it is
         split = list(x.shape)
@@ -59,7 +61,7 @@ def _grid(count: object, layer: Layer, size: Sequence[Array | int] | None) -> tu
     if len(layer.grid) == 2 and layer.layout == "tokens" and layer.fold is not None:
         found = [d for d in (*layer.grid, *layer.fold.at) if isinstance(d, int)]
         if len(found) == 4:
-            scaled = [s * g // a for s, g, a in zip(size or found[2:], found[:2], found[2:], strict=True)]
+            scaled = [_scaled(s, g, a) for s, g, a in zip(size or found[2:], found[:2], found[2:], strict=True)]
             if not all(isinstance(d, int) for d in scaled) or prod(scaled) == count:
                 return tuple(scaled)
         if isinstance(count, int):
@@ -68,6 +70,12 @@ def _grid(count: object, layer: Layer, size: Sequence[Array | int] | None) -> tu
         f"The grid of layer '{layer.name}' is known only when the model runs. Export the model for a fixed size, "
         "or choose a layer that has a grid."
     )
+
+
+def _scaled(side: Array | int, places: int, at: int) -> Array | int:
+    """How many places a side has that has `places` of them where it is `at` long, in whole patches where that fits."""
+    step = at // places or 1
+    return side // step if at // step == places else side * places // at
 
 
 def _nearest(count: int, layer: Layer, size: Sequence[int] | None) -> tuple[int, int]:

@@ -28,7 +28,7 @@ from onnxcam.layout import spatial
 from onnxcam.methods import find
 from onnxcam.methods.registry import Method
 from onnxcam.model import ModelLike
-from onnxcam.plan import SCORE, Plan, Recipe, default_method, plan, told_method, told_target
+from onnxcam.plan import SCORE, Plan, Recipe, default_method, plan, score_sizes, told_method, told_target
 from onnxcam.preprocessing import Preprocess
 from onnxcam.report import Explanation
 from onnxcam.rescoring import Progress, Rescoring, steps
@@ -86,7 +86,7 @@ class Explainer:
         self.score = chosen.score.tensor
         self.labels = find_labels(labels, chosen)
         picture = chosen.inspection.sees(chosen.layers[0])
-        self._inputs = Inputs(chosen.inspection.inputs, picture, chosen.score.shape[1:])
+        self._inputs = Inputs(chosen.inspection.inputs, picture, score_sizes(chosen))
         self.preprocess, said = find_preprocess(preprocess, chosen)
         files = Files(read_mask, lambda path: self._embedding(path, chosen, providers))
         self._targets = read_targets(target, chosen.score, self.labels, files)

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from onnxcam.errors import InputError, ModelError, unknown
 from onnxcam.grad.forward import Forward
+from onnxcam.grad.infer import Shape, Type
 from onnxcam.grad.precision import Arithmetic
 from onnxcam.inspection import Informed, Inspection, Layer, Score, graph, look
 from onnxcam.methods import find
@@ -130,6 +131,13 @@ def plan(
     else:
         raise InputError("No layer is given. Give a name of `onnxcam inspect`, or leave the choice to 'auto'.")
     return Plan(source, forward, inspection, chosen, inspection.scores[0], told)
+
+
+def score_sizes(chosen: Plan) -> Shape:
+    """The score's sizes beside that of the samples, by inference and as the file declares them."""
+    output = next((o for o in chosen.source.proto.graph.output if o.name == chosen.score.output), None)
+    declared = None if output is None else Type.of(output.type, output.name)
+    return (*chosen.score.shape[1:], *((declared.shape or ())[1:] if declared is not None else ()))
 
 
 def _refuse_stacked(inspection: Inspection) -> None:

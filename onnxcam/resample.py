@@ -3,8 +3,8 @@
 Most models were trained and are evaluated on Pillow's antialiased filters. OpenCV has none of them: its bilinear and
 bicubic skip most pixels of a large photo. Pillow works in whole numbers, columns first and then rows, each rounded to
 uint8 (src/libImaging/Resample.c); products of whole numbers below 2⁵³ are exact in float64, so a product of matrices
-gives the same bits. Pillow 13 takes the rows first where the height shrinks much more than the width, which moves
-values by 1 of 255 at most. https://github.com/python-pillow/Pillow/blob/12.0.0/src/libImaging/Resample.c
+gives the same bits. Pillow 13 takes the rows first where that is cheaper, which moves
+values by 1 of 255 with most filters, and by dozens at sharp edges with "bicubic" and "lanczos". https://github.com/python-pillow/Pillow/blob/12.0.0/src/libImaging/Resample.c
 """
 
 from collections.abc import Callable

@@ -196,12 +196,25 @@ class _Namespace:
         ]
         if not any(isinstance(d, Traced) for d in wanted):
             return Traced(op.Reshape(x.value, tape.constant([d for d in wanted if isinstance(d, int)], whole)))
-        parts = [d.value if isinstance(d, Traced) else tape.constant([d], whole) for d in wanted]
-        named = tuple(d.value.name if isinstance(d, Traced) else d for d in shape)
+        sizes = [_length(x, d, i) for i, d in enumerate(shape)]
+        parts = [d.value if isinstance(d, Traced) else tape.constant([d], whole) for d in sizes]
+        named = tuple(
+            d.value.name if isinstance(d, Traced) else tape.fresh("size") if isinstance(d, int) and d < 0 else d
+            for d in shape
+        )
         return Traced(tape.retype(op.Reshape(x.value, op.Concat(*parts, axis=0)), Type(x.dtype, named)))
 
 
 _NAMESPACE = _Namespace()
+
+
+def _length(x: Traced, wanted: int | str | Traced, i: int) -> int | Traced:
+    """A number for Reshape: 0 for the symbol of the same axis, the length of another axis for its symbol, else −1."""
+    if not isinstance(wanted, str):
+        return wanted
+    if wanted in x.shape[i : i + 1]:
+        return 0
+    return size_of(x.value, [x.shape.index(wanted)])[0] if wanted in x.shape else -1
 
 
 def size_of(x: Value, axes: Sequence[int]) -> list[int | Traced]:

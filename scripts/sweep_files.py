@@ -131,7 +131,7 @@ def fetch(package: str, folder: Path) -> Path:
     if not target.exists():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"--dest={folder}/downloads"]
         subprocess.run([*command, package], check=True)
-        stem = package.partition("==")[0].replace("-", "_")
+        stem = package.replace("==", "-").replace("-", "_")
         (archive,) = (each for each in (folder / "downloads").iterdir() if each.name.replace("-", "_").startswith(stem))
         if archive.suffix == ".whl":
             zipfile.ZipFile(archive).extractall(target)  # noqa: S202 - into a folder of its own, and pinned

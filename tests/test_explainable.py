@@ -465,6 +465,16 @@ def test_classes_may_be_counted_by_a_run():
     np.testing.assert_allclose(score({"w": w, "x": x}).raw["map"], alone, rtol=1e-4)
 
 
+def test_texts_whose_number_inference_does_not_name():
+    text = """net (float[N, 3, 6, 5] x, float[?, 3] w) => (float[N, K] y) {
+      map = Relu(x) p = GlobalAveragePool(map) f = Flatten(p) s = Shape(w) u = Reshape(w, s)
+      n = NonZero(u) e = Gemm<transB = 1>(f, w) y = Identity(e)
+    }"""
+    x, w = image(3, (3, 6, 5)), np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+    found = Explainer(model(text), batch=2)({"x": x, "w": w})
+    assert found.targets.tolist() == (np.maximum(x, 0).mean((2, 3)) @ w.T).argmax(1).tolist()
+
+
 def test_shapes_are_those_of_the_test_net():
     """The closed form itself, against onnxruntime: the rest of this file stands on it."""
     net, x = Net(), image(5)

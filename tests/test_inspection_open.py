@@ -86,6 +86,16 @@ def test_a_heat_map_in_the_file_refuses_places_that_are_not_the_grid():
         run(file, {"x": image(1, (3, 230, 230))}, ["cam/heatmap"])
 
 
+@pytest.mark.parametrize("patch", [10, 12, 20, 24])
+def test_patches_that_do_not_divide_the_usual_size(patch):
+    proto = tokens(patch)
+    file = onnxcam.convert(proto, emit=["heatmap"])
+    for size in ((224, 224), (patch * 9, patch * 17), (216, 240)):
+        x = image(1, (3, *size))
+        found = run(file, {"x": x}, ["cam/heatmap"])["cam/heatmap"]
+        np.testing.assert_allclose(found, onnxcam.Explainer(proto)(x).maps, atol=1e-5)
+
+
 def test_windows_that_were_found_for_another_size_are_refused():
     layer = onnxcam.inspect(tokens(16)).layer("map")
     windows = replace(layer, fold=replace(layer.fold, layout="windows"))

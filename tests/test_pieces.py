@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 import onnxcam
 from onnxcam.cli import main
@@ -20,6 +20,14 @@ BODY = {f"W{s}": RNG.normal(size=(CHANNELS, 3, s, s)) / s for s in STEPS}
 
 def head(width: int, step: int) -> np.ndarray:
     return np.random.default_rng(width * step).normal(size=(width, CHANNELS, 1, 1))
+
+
+def bias(name: str, width: int) -> np.ndarray:
+    """As of trained heads: what is certain of a thing is low, for most places hold nothing."""
+    low = np.zeros(width)
+    if name == "z":
+        low.reshape(3, -1)[:, 4] = -3
+    return low - 3 if name in "ck" else low
 
 
 def sigmoid(z: np.ndarray) -> np.ndarray:
@@ -142,10 +150,11 @@ def detector(form: str, batch: str = "N", side: str = "32", steps: tuple[int, ..
     for step in steps:
         grid = SIDE // step
         sizes = {"g": grid, "a": grid * grid, "2a": 2 * grid * grid}
-        heads = " ".join(f"{name}# = Conv(map#, H{name}#)" for name in widths)
+        heads = " ".join(f"{name}# = Conv(map#, H{name}#, B{name}#)" for name in widths)
         body = "body# = Conv<strides = [#, #]>(x, W#) map# = Relu(body#)"
         lines.append(f"{body} {heads} {behind}".replace("#", str(step)))
         weights |= {f"H{name}{step}": head(width, step) for name, width in widths.items()}
+        weights |= {f"B{name}{step}": bias(name, width) for name, width in widths.items()}
         shapes = {name: [sizes.get(d, d) for d in shape] for name, shape in SHAPES.items()}
         weights |= {f"{name}{step}": np.int64(shape) for name, shape in shapes.items() if f"{name}{step}" in lines[-1]}
         for name, shape in outputs.items():
@@ -271,7 +280,7 @@ def named(form: str, count: int) -> onnx.ModelProto:
     return proto
 
 
-@pytest.mark.parametrize(("form", "count", "classes"), [("YOLO, anchors apart", 2, 2), ("YOLO, as convolved", 3, 3)])
+@pytest.mark.parametrize(("form", "count", "classes"), [("YOLO, anchors apart", 3, 3), ("YOLO, as convolved", 3, 3)])
 def test_the_file_names_its_classes(form, count, classes):
     assert onnxcam.inspect(named(form, count)).scores[0].classes == classes
 
@@ -294,6 +303,58 @@ OTHERS = {
         (24, 1, 1),
     ),
 }
+
+
+def levels(widths: dict[str, int], low: str = "", steps: tuple[int, ...] = STEPS, names: int = 0) -> onnx.ModelProto:
+    """Convolutions of single places on each level, the bias of one of them low."""
+    lines, outputs, weights = [], [], {f"{kind}_{n}": v for n, w in widths.items() for kind, v in (
+        ("W", np.ones((w, 3, 1, 1))), ("B", np.full(w, -4.0 if n == low else 0.0)))}  # fmt: skip
+    for s in steps:
+        lines.append(
+            f"pool{s} = AveragePool<kernel_shape = [{s}, {s}], strides = [{s}, {s}]>(x) map{s} = Relu(pool{s})"
+        )
+        lines += [f"{n}{s} = Conv(map{s}, W_{n}, B_{n})" for n in widths]
+        outputs += [f"float[N, {w}, {SIDE // s}, {SIDE // s}] {n}{s}" for n, w in widths.items()]
+    proto = model(f"net (float[N, 3, 32, 32] x) => ({', '.join(outputs)}) {{ {' '.join(lines)} }}", **weights)
+    if names:
+        proto.metadata_props.add(key="names", value=str([f"thing {i}" for i in range(names)]))
+    return proto
+
+
+@pytest.mark.parametrize(
+    ("widths", "low", "names", "classes"),
+    [
+        ({"a": 80, "b": 4, "c": 1}, "a", 0, 80),
+        ({"a": 80, "b": 4, "c": 1}, "", 80, 80),
+        ({"cls": 4, "reg": 4, "ctr": 1}, "", 0, 4),
+        ({"cls": 80, "reg": 4, "ctr": 1, "k": 169}, "", 0, 80),  # CondInst
+        ({"a": 64, "b": 80, "c": 32}, "b", 0, 80),  # YOLOv8 with masks,
+        ({"a": 64, "b": 1, "c": 51}, "b", 0, 1),  # with keypoints,
+        ({"a": 64, "b": 15, "c": 1}, "b", 0, 15),  # and with angles
+        ({"a": 64, "b": 4}, "b", 0, 4),
+        ({"a": 720, "b": 36}, "a", 0, 80),
+        ({"a": 3, "b": 12}, "a", 0, 1),
+        ({"cls": 10, "reg": 4, "kps": 10}, "", 0, 10),
+        ({"a": 10, "b": 4, "c": 1}, "a", 0, 10),
+        ({"a": 64, "b": 4, "c": 1}, "a", 0, 64),
+        ({"a": 48}, "", 1, None),  # YOLOv5 with landmarks before its class
+        ({"a": 255}, "", 0, 80),
+        ({"a": 171}, "", 1, 1),  # YOLOv5 with keypoints
+        # what is none
+        ({"a": 2}, "", 0, None),
+        ({"a": 21}, "", 0, None),
+        ({"a": 150}, "", 0, None),
+        ({"a": 96}, "", 0, None),
+        ({"a": 17, "b": 38}, "", 0, None),
+        ({"a": 4, "b": 1}, "", 0, None),
+        ({"a": 21, "b": 4}, "", 0, None),
+        ({"a": 64, "b": 256}, "", 0, None),
+        ({"a": 80, "b": 256}, "a", 0, None),
+    ],
+)
+def test_which_output_says_what(widths, low, names, classes):
+    boxes = onnxcam.inspect(levels(widths, low, names=names)).scores[0].boxes
+    assert (None if boxes is None else boxes.classes) == classes
 
 
 def test_a_pyramid_of_features_is_no_detector():
@@ -354,3 +415,23 @@ def test_a_person_is_told_where_the_score_is_from(tmp_path):
     assert "cam/scores  [N, 180, 3], joined from the outputs of all sizes of boxes, boxes of a detector" in shown.output
     (said,) = (line for line in onnxcam.Explainer(detector("RetinaNet")).assumptions if line.startswith("score"))
     assert said == "score 'cam/scores', joined from the outputs of all sizes of boxes"
+
+
+def test_a_score_that_was_cast_is_as_certain_as_before():
+    """As where a file of float16 keeps the types of its outputs."""
+    form = "SSD, its first class being none"
+    proto = detector(form)
+    for output in proto.graph.output:
+        node = next(n for n in proto.graph.node if output.name in n.output)
+        node.output[0] = f"{output.name}/short"
+        proto.graph.node.append(helper.make_node("Cast", [node.output[0]], [output.name], to=1))
+    x = image(2, (3, SIDE, SIDE))
+    due, found = (onnxcam.Explainer(p)(x) for p in (detector(form), proto))
+    assert onnxcam.inspect(proto).scores[0].boxes.background == 0
+    np.testing.assert_array_equal(found.found["index"], due.found["index"])
+    np.testing.assert_allclose(found.scores, due.scores)
+
+
+def test_no_feature_map_is_behind_the_model():
+    found = onnxcam.inspect(detector("FCOS"))
+    assert not [x.name for x in found.layers if x.name.startswith("cam/")]

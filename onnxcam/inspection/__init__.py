@@ -110,7 +110,7 @@ def graph(source: Source, told: Mapping[str, str], informed: Informed | None = N
     forward = informed(source, forward) if informed else forward
     said = {p.key: p.value for p in source.proto.metadata_props} | dict(told)
     inputs = [read_input(forward, name) for name in forward.inputs]
-    return joined(source, forward, inputs, count_names(said, source.path))
+    return joined(source, forward, inputs, count_names(said, source.path), said)
 
 
 def look(source: Source, forward: Forward, score: str = "auto", told: Mapping[str, str] | None = None) -> Inspection:

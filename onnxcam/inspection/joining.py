@@ -1,6 +1,6 @@
 """One tensor of the scores of all boxes, for detectors that have outputs of their own for each size of boxes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Type
 from onnxcam.inspection.detection import find_boxes
 from onnxcam.inspection.parts import Boxes, Input, Score
-from onnxcam.inspection.pieces import Level, Piece, find_levels
+from onnxcam.inspection.pieces import KEEPS, Level, Piece, find_levels
 from onnxcam.inspection.towers import levels_of
 from onnxcam.inspection.walk import plain
 from onnxcam.model import Source
@@ -20,16 +20,18 @@ from onnxcam.model import Source
 SCORES = "cam/scores"
 _OPSET = 10
 _SIDE = 640  # of the pictures that levels are told by, where the model leaves their size open
-_MOVES = frozenset({"Concat", "DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose"})
 _DISTANCES = 64  # four distributions over 16 steps, as YOLO has them from version 8 on
 _YOLO = "of YOLO"
 _OBJECTNESS = 4  # where it stands beside coordinates and classes
 
 
-def joined(source: Source, forward: Forward, inputs: Sequence[Input], names: int | None) -> Forward:
+def joined(
+    source: Source, forward: Forward, inputs: Sequence[Input], names: int | None, said: Mapping[str, str]
+) -> Forward:
     """The graph with `cam/scores` (N, boxes, classes), the certainty of every box; itself where that is no such model.
 
-    Boxes are numbered from the finest level on, in the order of its rows. `names` is how many classes the file names.
+    Boxes are numbered from the finest level on, in the order of its rows. `names` is how many classes the file names in
+    what is `said` by its metadata.
     """
     pictures = [i for i in inputs if i.batched.layout in ("NCHW", "NHWC") and len(i.size) == 2]
     floats = [o for o in forward.outputs if forward.has_type(o) and forward.type(o).is_float]
@@ -44,7 +46,7 @@ def joined(source: Source, forward: Forward, inputs: Sequence[Input], names: int
         known = {picture.name: Type(forward.type(picture.name).dtype, tuple(shape))}
         sized = forward.again(source.proto, known)
     levels = find_levels(sized, size, picture.batched.shape[0] == 1, names)
-    whole = find_boxes(sized, names, {}) if levels else None
+    whole = find_boxes(sized, names, said) if levels else None
     told = {p.name for level in levels for p in (level.classes, level.sure, level.corners) if p}
     if not levels or (whole is not None and whole.output not in told):
         return forward
@@ -127,6 +129,6 @@ class _Writer:
         while name in self.producers:
             yield name
             node = self.producers[name]
-            if plain(node) not in _MOVES:
+            if plain(node) not in KEEPS | {"Concat"}:
                 return
             name = node.inputs[-1 if node.op == "Concat" else 0]

@@ -108,6 +108,7 @@ def find_layers(
     live = reach(forward, traces, score)
     graph = _Graph(forward, traces, score)
     apart = (_said(graph) if finished else set()) | in_regions(forward)
+    apart |= {o for node in forward.added for o in node.output}
     names = Counter(node.name for node in forward.nodes)
     pictures = [i for i in inputs if i.layout]
     rank = max((len(i.size) for i in pictures), default=2)

@@ -7,7 +7,7 @@ outputs. What cannot be told is left open rather than guessed.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from math import prod
@@ -20,9 +20,15 @@ _STRIDES = tuple(2**n for n in range(2, 9))
 _MOST_ANCHORS = 9
 _ANCHORS = 3  # of YOLOv3 to v7, where they share an axis with what they say
 _MOST_LEVELS = 4  # of these: a pyramid of features has more
+_BEHIND = (0, 32, 51)  # behind the classes: nothing, weights of masks, or points of a body
+_COCO = 80  # classes, of which there are so many models that their number tells
+_LOW = -1.0  # of a bias: a probability of 0.27
 _COARSE = 8  # pixels of a step, from which on a map with classes three times over is a detector's
-_KEEPS = frozenset({"DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Sigmoid", "Transpose"})
-_BINS = (32, 64, 68)  # four distances, each a distribution over 8, 16 or 17 steps
+KEEPS = frozenset({
+    "Cast", "Clip", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Slice", "Split", "Squeeze",
+    "Transpose", "Unsqueeze",
+})  # fmt: skip
+_BINS = (64, 32, 68)  # four distances, each a distribution over 16 steps, as YOLO has them, or 8 or 17
 _POINTS = 10  # five landmarks of a face
 _NAMED = {
     "corners": re.compile(r"(?<![a-z])(b?box|reg|loc|dist|dfl)", re.IGNORECASE),
@@ -161,21 +167,60 @@ def _halve(firsts: Sequence[Piece], size: Sequence[int]) -> bool:
 def _level(forward: Forward, pieces: Sequence[Piece], names: int | None, size: Sequence[int]) -> Level | None:
     if len(pieces) == 1:
         return _all_in_one(forward, pieces[0], names, size)
-    corners = _corners(pieces, names)
+    low = {p.name for p in pieces if _is_low(forward, p, slice(None))}
+    active = {p.name for p in pieces if _is_active(forward, p)}
+    corners = _corners([p for p in pieces if p.name not in low | active] or pieces, pieces, names)
     rest = [p for p in pieces if p is not corners and not _said(p, "points")]
-    rest = [p for p in rest if p.width != _POINTS or _said(p, "classes")] or rest
+    scores = {p.name for p in rest if _said(p, "classes") or p.width == names} | low | active
+    rest = [p for p in rest if p.width != _POINTS or p.name in scores] or rest
     if corners is None or not rest:
         return None
     anchors = _per_place(corners)
-    if len(rest) > 1:
-        rest.sort(key=lambda p: (_said(p, "sure"), -p.width, not _said(p, "classes")))
-    classes, *others = rest
+    classes = _classes(rest, anchors, names, low | active)
     made = descendants(forward, [_convolved(forward, classes.name)])  # YOLO for RKNN has the sum of its classes
-    others = [p for p in others if p.name not in made]
-    wrong = classes.width % anchors or any(p.width != anchors for p in others)
-    if wrong or len(others) > 1:
+    narrow = [p for p in rest if p is not classes and p.width == anchors and p.name not in made]
+    sure = narrow[0] if len(narrow) == 1 and corners.width not in _BINS else None
+    said = _said(classes, "classes") or _said(corners, "corners") or (sure is not None and _said(sure, "sure"))
+    known = said or names is not None or low or (active and corners.name not in active)
+    if classes.width % anchors or not known:
         return None
-    return Level(classes, classes.width // anchors, anchors, others[0] if others else None, corners)
+    return Level(classes, classes.width // anchors, anchors, sure, corners)
+
+
+def _classes(rest: Sequence[Piece], anchors: int, names: int | None, certain: Container[str]) -> Piece:
+    """The scores of the classes, of what is not coordinates: by name, by number, else the widest.
+
+    Three numbers for each of several points are no classes, where another piece is `certain` and they are not.
+    """
+    for able in (
+        [p for p in rest if _said(p, "classes")],
+        [p for p in rest if names is not None and p.width == names * anchors],
+        [p for p in rest if p.width == anchors and p.name in certain]
+        if all(p.width % 3 == 0 and p.name not in certain for p in rest if p.width != anchors)
+        else [],
+    ):
+        if len(able) == 1:
+            return able[0]
+    return max(rest, key=lambda p: (not _said(p, "sure"), p.width))
+
+
+def _is_low(forward: Forward, piece: Piece, part: slice, every: int | None = None) -> bool:
+    """Whether scores are low where nothing is seen, by the bias of their convolution: most places hold nothing."""
+    node = forward.producers().get(_convolved(forward, piece.name))
+    if node is None or plain(node) != "Conv" or len(node.inputs) < 3:
+        return False
+    bias = forward.constant(node.inputs[2])
+    if bias is None or bias.size % (every or piece.width):
+        return False
+    return float(bias.reshape(-1, every or piece.width)[:, part].mean()) < _LOW
+
+
+def _is_active(forward: Forward, piece: Piece) -> bool:
+    """Whether a piece has been made probabilities."""
+    producers, name = forward.producers(), piece.name
+    while (node := producers.get(name)) is not None and node.op in KEEPS:
+        name = node.inputs[0]
+    return node is not None and plain(node) in ("HardSigmoid", "Sigmoid", "Softmax")
 
 
 def _per_place(corners: Piece) -> int:
@@ -183,14 +228,19 @@ def _per_place(corners: Piece) -> int:
     return corners.width // 4 if len(corners.axes) == 2 and corners.width not in _BINS else 1
 
 
-def _corners(pieces: Sequence[Piece], names: int | None) -> Piece | None:
+def _corners(candidates: Sequence[Piece], pieces: Sequence[Piece], names: int | None) -> Piece | None:
     """The coordinates: by name, or four distributions, four numbers, four numbers for each of several anchors.
 
     Another piece has the classes, as many as are named.
     """
     able = []
-    for piece in pieces:
-        widths = [piece.width in _BINS, piece.width == 4, piece.width % 4 == 0 and piece.width <= 4 * _MOST_ANCHORS]
+    for piece in candidates:
+        widths = [
+            piece.width == _BINS[0],
+            piece.width in _BINS,
+            piece.width == 4,
+            piece.width % 4 == 0 and piece.width <= 4 * _MOST_ANCHORS,
+        ]
         fits = names is None or any(p.width == names * _per_place(piece) for p in pieces if p is not piece)
         if True in widths and fits and not _said(piece, "classes") and not _said(piece, "points"):
             able.append((not _said(piece, "corners"), widths.index(True), piece))
@@ -205,18 +255,22 @@ def _all_in_one(forward: Forward, piece: Piece, names: int | None, size: Sequenc
         fine = any(_at([piece.count], size, s, 1) for s in _STRIDES if s < _COARSE)
         if fine or piece.width % _ANCHORS or not _pointwise(forward, piece.name):
             return None
-        anchors = _ANCHORS
+        anchors, width = _ANCHORS, piece.width // _ANCHORS
+        sure = slice(4, 5)
+        if names is None and width != 5 + _COCO and not (width > 5 and _is_low(forward, piece, sure, width)):
+            return None
     elif len(piece.axes) != 2:
         return None
     width = piece.width // anchors if piece.anchors == 1 and anchors > 1 else piece.width
     classes = width - 5 if names is None else names
-    return Level(piece, classes, anchors) if 1 <= classes <= width - 5 else None
+    known = width - 5 - classes in _BEHIND and (names is not None or width != 5 + 1 + _POINTS)
+    return Level(piece, classes, anchors) if known and classes >= 1 else None
 
 
 def _convolved(forward: Forward, name: str) -> str:
     """What a piece is an activation of, or another order of its elements."""
     producers = forward.producers()
-    while (node := producers.get(name)) is not None and node.op in _KEEPS:
+    while (node := producers.get(name)) is not None and node.op in KEEPS | {"Sigmoid"}:
         name = node.inputs[0]
     return name
 

@@ -15,7 +15,7 @@ from onnxcam.inspection.follow import Trace, channel_axes
 from onnxcam.inspection.joining import joined_score
 from onnxcam.inspection.parts import Score
 from onnxcam.inspection.roles import places
-from onnxcam.inspection.walk import ints, plain
+from onnxcam.inspection.walk import ints, plain, shape_of
 
 _ENDINGS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 _CARRIES = frozenset({
@@ -104,7 +104,7 @@ def _read_by_ending(forward: Forward, producers: Mapping[str, Node], node: Node)
 
 
 def _shape(forward: Forward, node: Node) -> Shape:
-    return forward.type(node.inputs[0]).shape or ()
+    return shape_of(forward, node.inputs[0])
 
 
 def _reduced(forward: Forward, node: Node) -> set[int]:
@@ -116,7 +116,7 @@ def _reduced(forward: Forward, node: Node) -> set[int]:
     elif len(node.inputs) > 1 and node.inputs[1]:
         known = forward.constant(node.inputs[1])
         axes = () if known is None else (int(a) for a in known.reshape(-1))
-    return {a % len(shape) for a in axes if shape[a] != 1}
+    return {a % len(shape) for a in axes if -len(shape) <= a < len(shape) and shape[a] != 1}
 
 
 def _reshaped(producers: Mapping[str, Node], name: str) -> Node | None:
