@@ -435,3 +435,20 @@ def test_a_score_that_was_cast_is_as_certain_as_before():
 def test_no_feature_map_is_behind_the_model():
     found = onnxcam.inspect(detector("FCOS"))
     assert not [x.name for x in found.layers if x.name.startswith("cam/")]
+
+
+def test_a_softmax_over_classes_that_stand_before_the_anchors_is_not_read():
+    """RetinaFace: channels are (class, anchor), and (N, 2·A, h, w) is reshaped to (N, 2, A·h, w) for the Softmax."""
+    lines, outputs, weights = [], [], {"W": np.ones((4, 3, 1, 1)), "V": np.ones((8, 3, 1, 1))}
+    for s in STEPS:
+        g = SIDE // s
+        lines.append(
+            f"""pool{s} = AveragePool<kernel_shape = [{s}, {s}], strides = [{s}, {s}]>(x) map{s} = Relu(pool{s})
+            k{s} = Conv(map{s}, W) r{s} = Reshape(k{s}, two{s}) p{s} = Softmax<axis = 1>(r{s})
+            cls{s} = Reshape(p{s}, back{s}) box{s} = Conv(map{s}, V)"""
+        )
+        outputs += [f"float[N, 4, {g}, {g}] cls{s}", f"float[N, 8, {g}, {g}] box{s}"]
+        weights |= {f"two{s}": np.int64([0, 2, 2 * g, g]), f"back{s}": np.int64([0, 4, g, g])}
+    proto = model(f"net (float[N, 3, 32, 32] x) => ({', '.join(outputs)}) {{ {' '.join(lines)} }}", **weights)
+    boxes = onnxcam.inspect(proto).scores[0].boxes
+    assert boxes is None or boxes.layout != "certain"

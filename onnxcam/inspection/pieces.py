@@ -182,7 +182,7 @@ def _level(forward: Forward, pieces: Sequence[Piece], names: int | None, size: S
     sure = narrow[0] if len(narrow) == 1 and corners.width not in _BINS else None
     said = _said(classes, "classes") or _said(corners, "corners") or (sure is not None and _said(sure, "sure"))
     known = said or names is not None or low or (active and corners.name not in active)
-    if classes.width % anchors or not known:
+    if classes.width % anchors or not known or _mixes_boxes(forward, classes):
         return None
     return Level(classes, classes.width // anchors, anchors, sure, corners)
 
@@ -213,6 +213,18 @@ def _is_low(forward: Forward, piece: Piece, part: slice, every: int | None = Non
     if bias is None or bias.size % (every or piece.width):
         return False
     return float(bias.reshape(-1, every or piece.width)[:, part].mean()) < _LOW
+
+
+def _mixes_boxes(forward: Forward, classes: Piece) -> bool:
+    """Whether a Softmax is taken along another axis than that of the classes, as of (2, anchors) in RetinaFace."""
+    producers, name = forward.producers(), classes.name
+    while (node := producers.get(name)) is not None and node.op in KEEPS:
+        name = node.inputs[0]
+    if node is None or node.op != "Softmax":
+        return False
+    shape = forward.type(name).shape or ()
+    along = int(str(node.attributes.get("axis", -1 if node.version >= 13 else 1))) % max(len(shape), 1)
+    return along != classes.axis or shape[along : along + 1] != (classes.width,)
 
 
 def _is_active(forward: Forward, piece: Piece) -> bool:
