@@ -13,7 +13,7 @@ from onnxcam.grad.forward import Forward
 from onnxcam.grad.node import Node
 from onnxcam.inspection.parts import Boxes, Layout, Score
 from onnxcam.inspection.towers import levels_of
-from onnxcam.inspection.walk import ancestors, plain, shape_of
+from onnxcam.inspection.walk import ancestors, origin, plain, shape_of
 
 _ENDINGS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 _CARRIES = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
@@ -133,9 +133,7 @@ def _widths(forward: Forward, output: str) -> set[int]:
 
 def _undecoded(forward: Forward, output: str) -> bool:
     """Whether the coordinates are what convolutions made of them, offsets in a grid, as YOLOX is exported."""
-    node = forward.producers().get(output)
-    while node is not None and node.op in _CARRIES | {"Concat", "Slice"}:
-        node = forward.producers().get(node.inputs[0])
+    node = origin(forward.producers(), output, _CARRIES | {"Concat", "Slice"})
     return node is not None and plain(node) == "Conv"
 
 
@@ -152,9 +150,7 @@ def _cells(forward: Forward, levels: Sequence[str], count: int | str) -> tuple[t
 
 def _before(forward: Forward, producers: Mapping[str, Node], output: str, axis: int) -> tuple[str, str | None]:
     """What is before a last Softmax or Sigmoid over the classes, and which of them it is."""
-    node = producers.get(output)
-    while node is not None and node.op in ("Identity", "Cast"):
-        node = producers.get(node.inputs[0])
+    node = origin(producers, output, ("Cast", "Identity"))
     if node is None or node.op not in _ENDINGS or len(shape_of(forward, node.inputs[0])) != 3:
         return output, None
     along = int(str(node.attributes.get("axis", -1 if node.version >= 13 else 1))) % 3
@@ -163,9 +159,7 @@ def _before(forward: Forward, producers: Mapping[str, Node], output: str, axis: 
 
 
 def _ends_in(producers: Mapping[str, Node], name: str, op: str) -> bool:
-    node = producers.get(name)
-    while node is not None and node.op in _CARRIES | {"Gather", "Slice"}:
-        node = producers.get(node.inputs[0])
+    node = origin(producers, name, _CARRIES | {"Gather", "Slice"})
     return node is not None and node.op == op
 
 

@@ -1,6 +1,6 @@
 """One tensor of the scores of all boxes, for detectors that have outputs of their own for each size of boxes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +12,9 @@ from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Type
 from onnxcam.inspection.detection import find_boxes
 from onnxcam.inspection.parts import Boxes, Input, Score
-from onnxcam.inspection.pieces import KEEPS, Level, Piece, find_levels
+from onnxcam.inspection.pieces import MOVES, Level, Piece, find_levels, is_certain
 from onnxcam.inspection.towers import levels_of
-from onnxcam.inspection.walk import plain
+from onnxcam.inspection.walk import origin
 from onnxcam.model import Source
 
 SCORES = "cam/scores"
@@ -65,8 +65,8 @@ def joined_score(forward: Forward) -> Score | None:
     classes = shape[2] if isinstance(shape[2], int) else None
     own = [node for node in forward.nodes if node.name.startswith(SCORES)]
     yolo = forward.added[-1].doc_string == _YOLO
-    writer = _Writer(forward)
-    softmax = any(plain(writer.producers[n]) == "Softmax" for node in own for n in writer.made_by(node.outputs[0]))
+    makers = [origin(forward.producers(), node.outputs[0], MOVES) for node in own]
+    softmax = any(node is not None and node.op == "Softmax" for node in makers)
     boxes = Boxes("certain", "", None, classes=classes, background=0 if softmax else None, yolo=yolo)
     boxes = replace(boxes, levels=tuple(levels_of(forward, SCORES)))
     return Score(SCORES, SCORES, shape, None, "boxes", 2, boxes)
@@ -77,7 +77,6 @@ class _Writer:
 
     def __init__(self, forward: Forward) -> None:
         self.forward, self.nodes = forward, list[onnx.NodeProto]()
-        self.producers = forward.producers()
 
     def write(self, op: str, inputs: Sequence[str], name: str = "", **attributes: Any) -> str:
         """One node; the name of what it makes."""
@@ -102,7 +101,7 @@ class _Writer:
     def rows(self, piece: Piece, anchors: int) -> str:
         """A piece as (N, boxes, numbers), each of 0..1."""
         name, rank = piece.name, len(self.forward.type(piece.name).shape or ())
-        if not self.certain(name):
+        if not is_certain(self.forward, piece):
             name = self.write("Sigmoid", [name])
         if rank == 3 and piece.axis == 1:
             return self.write("Transpose", [name], perm=[0, 2, 1])
@@ -119,16 +118,3 @@ class _Writer:
     def cut(self, name: str, start: int, end: int) -> str:
         """Columns of rows."""
         return self.write("Slice", [name, *(self.constant([n]) for n in (start, end, 2))])
-
-    def certain(self, name: str) -> bool:
-        """Whether a Sigmoid or a Softmax has been taken already."""
-        return any(plain(self.producers[n]) in ("HardSigmoid", "Sigmoid", "Softmax") for n in self.made_by(name))
-
-    def made_by(self, name: str) -> Iterator[str]:
-        """A tensor, and what it is moved from."""
-        while name in self.producers:
-            yield name
-            node = self.producers[name]
-            if plain(node) not in KEEPS | {"Concat"}:
-                return
-            name = node.inputs[-1 if node.op == "Concat" else 0]

@@ -13,8 +13,8 @@ from itertools import pairwise, product
 from math import prod
 
 from onnxcam.grad.forward import Forward
-from onnxcam.grad.infer import Shape
-from onnxcam.inspection.walk import descendants, plain
+from onnxcam.grad.node import Node
+from onnxcam.inspection.walk import descendants, origin, plain, shape_of
 
 _STRIDES = tuple(2**n for n in range(2, 9))
 _MOST_ANCHORS = 9
@@ -24,9 +24,9 @@ _BEHIND = (0, 32, 51)  # behind the classes: nothing, weights of masks, or point
 _COCO = 80  # classes, of which there are so many models that their number tells
 _LOW = -1.0  # of a bias: a probability of 0.27
 _COARSE = 8  # pixels of a step, from which on a map with classes three times over is a detector's
-KEEPS = frozenset({
-    "Cast", "Clip", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Slice", "Split", "Squeeze",
-    "Transpose", "Unsqueeze",
+MOVES = frozenset({
+    "Cast", "Clip", "Concat", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Slice", "Split",
+    "Squeeze", "Transpose", "Unsqueeze",
 })  # fmt: skip
 _BINS = (64, 32, 68)  # four distances, each a distribution over 16 steps, as YOLO has them, or 8 or 17
 _POINTS = 10  # five landmarks of a face
@@ -168,7 +168,7 @@ def _level(forward: Forward, pieces: Sequence[Piece], names: int | None, size: S
     if len(pieces) == 1:
         return _all_in_one(forward, pieces[0], names, size)
     low = {p.name for p in pieces if _is_low(forward, p, slice(None))}
-    active = {p.name for p in pieces if _is_active(forward, p)}
+    active = {p.name for p in pieces if is_certain(forward, p)}
     corners = _corners([p for p in pieces if p.name not in low | active] or pieces, pieces, names)
     rest = [p for p in pieces if p is not corners and not _said(p, "points")]
     scores = {p.name for p in rest if _said(p, "classes") or p.width == names} | low | active
@@ -177,7 +177,8 @@ def _level(forward: Forward, pieces: Sequence[Piece], names: int | None, size: S
         return None
     anchors = _per_place(corners)
     classes = _classes(rest, anchors, names, low | active)
-    made = descendants(forward, [_convolved(forward, classes.name)])  # YOLO for RKNN has the sum of its classes
+    head = _convolution(forward, classes)
+    made = descendants(forward, [classes.name] if head is None else head.outputs)  # YOLO for RKNN sums its classes
     narrow = [p for p in rest if p is not classes and p.width == anchors and p.name not in made]
     sure = narrow[0] if len(narrow) == 1 and corners.width not in _BINS else None
     said = _said(classes, "classes") or _said(corners, "corners") or (sure is not None and _said(sure, "sure"))
@@ -206,8 +207,8 @@ def _classes(rest: Sequence[Piece], anchors: int, names: int | None, certain: Co
 
 def _is_low(forward: Forward, piece: Piece, part: slice, every: int | None = None) -> bool:
     """Whether scores are low where nothing is seen, by the bias of their convolution: most places hold nothing."""
-    node = forward.producers().get(_convolved(forward, piece.name))
-    if node is None or plain(node) != "Conv" or len(node.inputs) < 3:
+    node = _convolution(forward, piece)
+    if node is None or len(node.inputs) < 3:
         return False
     bias = forward.constant(node.inputs[2])
     if bias is None or bias.size % (every or piece.width):
@@ -217,21 +218,17 @@ def _is_low(forward: Forward, piece: Piece, part: slice, every: int | None = Non
 
 def _mixes_boxes(forward: Forward, classes: Piece) -> bool:
     """Whether a Softmax is taken along another axis than that of the classes, as of (2, anchors) in RetinaFace."""
-    producers, name = forward.producers(), classes.name
-    while (node := producers.get(name)) is not None and node.op in KEEPS:
-        name = node.inputs[0]
+    node = origin(forward.producers(), classes.name, MOVES)
     if node is None or node.op != "Softmax":
         return False
-    shape = forward.type(name).shape or ()
+    shape = shape_of(forward, node.outputs[0])
     along = int(str(node.attributes.get("axis", -1 if node.version >= 13 else 1))) % max(len(shape), 1)
     return along != classes.axis or shape[along : along + 1] != (classes.width,)
 
 
-def _is_active(forward: Forward, piece: Piece) -> bool:
-    """Whether a piece has been made probabilities."""
-    producers, name = forward.producers(), piece.name
-    while (node := producers.get(name)) is not None and node.op in KEEPS:
-        name = node.inputs[0]
+def is_certain(forward: Forward, piece: Piece) -> bool:
+    """Whether a Sigmoid or a Softmax has made a piece certainties of 0..1."""
+    node = origin(forward.producers(), piece.name, MOVES)
     return node is not None and plain(node) in ("HardSigmoid", "Sigmoid", "Softmax")
 
 
@@ -265,7 +262,7 @@ def _all_in_one(forward: Forward, piece: Piece, names: int | None, size: Sequenc
     anchors = piece.anchors
     if len(piece.axes) == 2 and len(forward.type(piece.name).shape or ()) == 4:
         fine = any(_at([piece.count], size, s, 1) for s in _STRIDES if s < _COARSE)
-        if fine or piece.width % _ANCHORS or not _pointwise(forward, piece.name):
+        if fine or piece.width % _ANCHORS or not _pointwise(forward, piece):
             return None
         anchors, width = _ANCHORS, piece.width // _ANCHORS
         sure = slice(4, 5)
@@ -279,21 +276,16 @@ def _all_in_one(forward: Forward, piece: Piece, names: int | None, size: Sequenc
     return Level(piece, classes, anchors) if known and classes >= 1 else None
 
 
-def _convolved(forward: Forward, name: str) -> str:
-    """What a piece is an activation of, or another order of its elements."""
-    producers = forward.producers()
-    while (node := producers.get(name)) is not None and node.op in KEEPS | {"Sigmoid"}:
-        name = node.inputs[0]
-    return name
+def _convolution(forward: Forward, piece: Piece) -> Node | None:
+    """The convolution that makes a piece, before its activation."""
+    node = origin(forward.producers(), piece.name, MOVES | {"Sigmoid"})
+    return node if node is not None and plain(node) == "Conv" else None
 
 
-def _pointwise(forward: Forward, name: str) -> bool:
-    """Whether a convolution of single places makes an output."""
-    node = forward.producers().get(_convolved(forward, name))
-    if node is None or plain(node) != "Conv":
-        return False
-    kernel: Shape = forward.type(node.inputs[1]).shape or ()
-    return set(kernel[2:]) == {1}
+def _pointwise(forward: Forward, piece: Piece) -> bool:
+    """Whether a convolution of single places makes a piece."""
+    node = _convolution(forward, piece)
+    return node is not None and set(shape_of(forward, node.inputs[1])[2:]) == {1}
 
 
 def _said(piece: Piece, what: str) -> bool:

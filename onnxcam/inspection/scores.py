@@ -15,13 +15,14 @@ from onnxcam.inspection.follow import Trace, channel_axes
 from onnxcam.inspection.joining import joined_score
 from onnxcam.inspection.parts import Score
 from onnxcam.inspection.roles import places
-from onnxcam.inspection.walk import ints, plain, shape_of
+from onnxcam.inspection.walk import ints, origin, plain, shape_of
 
 _ENDINGS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 _CARRIES = frozenset({
     "ArgMax", "Cast", "DequantizeLinear", "Dropout", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze",
     "TopK", "Unsqueeze", "ZipMap",
 })  # fmt: skip
+_RESHAPES = frozenset({"Identity", "Reshape", "Unsqueeze"})
 _COORDINATES = 10  # corners of a box, or five points
 _NORMS = frozenset({"LpNormalization", "ReduceL2"})
 
@@ -89,27 +90,23 @@ def _read_by_ending(forward: Forward, producers: Mapping[str, Node], node: Node)
         return node.inputs[0]
     if node.op != "Div":
         return None
-    power, total = producers.get(node.inputs[0]), _reshaped(producers, node.inputs[1])
+    power, total = producers.get(node.inputs[0]), origin(producers, node.inputs[1], _RESHAPES)
     if power is None or power.op != "Exp" or total is None or total.op != "ReduceSum":
         return None
     over = _reduced(forward, total)
-    samples = {0} if len(_shape(forward, total)) > 1 else set()
+    samples = {0} if len(shape_of(forward, total.inputs[0])) > 1 else set()
     if total.inputs[0] != node.inputs[0] or len(over) != 1 or over == samples:
         return None
     less = producers.get(power.inputs[0])
-    most = _reshaped(producers, less.inputs[1]) if less is not None and less.op == "Sub" else None
+    most = origin(producers, less.inputs[1], _RESHAPES) if less is not None and less.op == "Sub" else None
     if less is None or most is None or most.op != "ReduceMax" or most.inputs[0] != less.inputs[0]:
         return power.inputs[0]
     return less.inputs[0] if over <= _reduced(forward, most) else power.inputs[0]
 
 
-def _shape(forward: Forward, node: Node) -> Shape:
-    return shape_of(forward, node.inputs[0])
-
-
 def _reduced(forward: Forward, node: Node) -> set[int]:
     """The axes longer than 1 that a reduction is taken over."""
-    shape = _shape(forward, node)
+    shape = shape_of(forward, node.inputs[0])
     axes: Iterable[int] = range(len(shape))
     if "axes" in node.attributes:
         axes = ints(node.attributes["axes"])
@@ -117,14 +114,6 @@ def _reduced(forward: Forward, node: Node) -> set[int]:
         known = forward.constant(node.inputs[1])
         axes = () if known is None else (int(a) for a in known.reshape(-1))
     return {a % len(shape) for a in axes if -len(shape) <= a < len(shape) and shape[a] != 1}
-
-
-def _reshaped(producers: Mapping[str, Node], name: str) -> Node | None:
-    """The node that makes a tensor, or what it is a reshape of."""
-    node = producers.get(name)
-    while node is not None and node.op in ("Identity", "Reshape", "Unsqueeze"):
-        node = producers.get(node.inputs[0])
-    return node
 
 
 def _drops_samples(forward: Forward, node: Node) -> bool:

@@ -1,6 +1,6 @@
 """How operators are told apart and followed, whatever is looked for."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 
 from onnxcam.grad.forward import Forward
 from onnxcam.grad.infer import Shape
@@ -36,6 +36,14 @@ def rank(forward: Forward, name: str) -> int | None:
 def shape_of(forward: Forward, name: str) -> Shape:
     """The shape of a tensor; () where it is not known."""
     return (forward.type(name).shape or ()) if forward.has_type(name) else ()
+
+
+def origin(producers: Mapping[str, Node], name: str, through: Container[str]) -> Node | None:
+    """The node that makes a tensor, behind those of `through`, which only move it; None for an input or a weight."""
+    node = producers.get(name)
+    while node is not None and node.op in through:
+        node = producers.get(node.inputs[0])
+    return node
 
 
 def in_regions(forward: Forward) -> set[str]:
