@@ -350,11 +350,21 @@ def levels(widths: dict[str, int], low: str = "", steps: tuple[int, ...] = STEPS
         ({"a": 21, "b": 4}, "", 0, None),
         ({"a": 64, "b": 256}, "", 0, None),
         ({"a": 80, "b": 256}, "a", 0, None),
+        ({"edge": 1, "b": 4}, "edge", 0, None),
+        ({"heatmap": 17, "offset": 32}, "heatmap", 0, None),
+        ({"logits": 20, "quaternion": 4}, "", 0, None),
     ],
 )
 def test_which_output_says_what(widths, low, names, classes):
     boxes = onnxcam.inspect(levels(widths, low, names=names)).scores[0].boxes
     assert (None if boxes is None else boxes.classes) == classes
+
+
+def test_fine_steps_need_names():
+    """Flow and its certainty at a quarter of the picture's size are no boxes."""
+    for widths, joined in (({"a": 1, "b": 4}, False), ({"cls": 1, "reg": 4}, True)):
+        boxes = onnxcam.inspect(levels(widths, "a", steps=(4, 8))).scores[0].boxes
+        assert (boxes is not None) == joined
 
 
 def test_a_pyramid_of_features_is_no_detector():

@@ -14,7 +14,7 @@ from onnxcam.inspection.detection import find_boxes
 from onnxcam.inspection.parts import Boxes, Input, Score
 from onnxcam.inspection.pieces import MOVES, Level, Piece, find_levels, is_certain
 from onnxcam.inspection.towers import levels_of
-from onnxcam.inspection.walk import origin
+from onnxcam.inspection.walk import origin, shape_of
 from onnxcam.model import Source
 
 SCORES = "cam/scores"
@@ -34,18 +34,17 @@ def joined(
     what is `said` by its metadata.
     """
     pictures = [i for i in inputs if i.batched.layout in ("NCHW", "NHWC") and len(i.size) == 2]
-    floats = [o for o in forward.outputs if forward.has_type(o) and forward.type(o).is_float]
-    if len(pictures) != 1 or len(floats) < 2 or forward.opsets[""] < _OPSET or forward.taken(SCORES):
+    if len(pictures) != 1 or forward.opsets[""] < _OPSET or forward.taken(SCORES):
         return forward
     picture, sized = pictures[0], forward
+    alone = picture.batched.shape[0] == 1
+    if sum(_has_places(forward, o, alone) for o in forward.outputs) < 2:
+        return forward
     size = [d if isinstance(d, int) else _SIDE for d in picture.size]
-    if tuple(size) != picture.size:
-        shape = list(picture.shape)
-        for axis, d in zip(picture.space, size, strict=True):
-            shape[axis] = d
-        known = {picture.name: Type(forward.type(picture.name).dtype, tuple(shape))}
+    if tuple(size) != picture.size:  # read once more, for that
+        known = {picture.name: Type(forward.type(picture.name).dtype, picture.of_size(size))}
         sized = forward.again(source.proto, known)
-    levels = find_levels(sized, size, picture.batched.shape[0] == 1, names)
+    levels = find_levels(sized, size, alone, names)
     whole = find_boxes(sized, names, said) if levels else None
     told = {p.name for level in levels for p in (level.classes, level.sure, level.corners) if p}
     if not levels or (whole is not None and whole.output not in told):
@@ -55,6 +54,12 @@ def joined(
     if all(level.corners is None or level.corners.width == _DISTANCES for level in levels):
         writer.nodes[-1].doc_string = _YOLO
     return forward.followed_by(writer.nodes, SCORES)
+
+
+def _has_places(forward: Forward, output: str, alone: bool) -> bool:
+    """Whether an output may have places: beside samples and numbers, or instead of samples where one is `alone`."""
+    shape = shape_of(forward, output)
+    return len(shape) > 2 or (len(shape) == 2 and alone and shape[0] != 1)
 
 
 def joined_score(forward: Forward) -> Score | None:

@@ -1,5 +1,6 @@
 """What an inspection finds: feature maps, scores and inputs, as values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -178,6 +179,11 @@ class Input:
     def size(self) -> Shape:
         """Height and width (or what space the layout has)."""
         return tuple(self.shape[i] for i in self.space)
+
+    def of_size(self, size: Sequence[int]) -> Shape:
+        """The shape with `size` for what the model leaves open of its height and width."""
+        sides = dict(zip(self.space, size, strict=True))
+        return tuple(sides.get(a, d) if isinstance(d, str) else d for a, d in enumerate(self.shape))
 
     @property
     def bare(self) -> bool:

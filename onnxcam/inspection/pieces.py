@@ -23,7 +23,7 @@ _MOST_LEVELS = 4  # of these: a pyramid of features has more
 _BEHIND = (0, 32, 51)  # behind the classes: nothing, weights of masks, or points of a body
 _COCO = 80  # classes, of which there are so many models that their number tells
 _LOW = -1.0  # of a bias: a probability of 0.27
-_COARSE = 8  # pixels of a step, from which on a map with classes three times over is a detector's
+_COARSE = 8  # pixels of the smallest step
 MOVES = frozenset({
     "Cast", "Clip", "Concat", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Slice", "Split",
     "Squeeze", "Transpose", "Unsqueeze",
@@ -34,6 +34,7 @@ _NAMED = {
     "corners": re.compile(r"(?<![a-z])(b?box|reg|loc|dist|dfl)", re.IGNORECASE),
     "classes": re.compile(r"(?<![a-z])(cls|class|score|prob|logit|conf)", re.IGNORECASE),
     "sure": re.compile(r"(?<![a-z])(obj|ctr|cent(er|re)ness|iou)", re.IGNORECASE),
+    "others": re.compile(r"(?<![a-z])(seg|mask|edge|flow|disp|depth|heat|hm)", re.IGNORECASE),
     "points": re.compile(r"(?<![a-z])(kps|kpt|landm|keyp|point)", re.IGNORECASE),
 }
 
@@ -181,9 +182,10 @@ def _level(forward: Forward, pieces: Sequence[Piece], names: int | None, size: S
     made = descendants(forward, [classes.name] if head is None else head.outputs)  # YOLO for RKNN sums its classes
     narrow = [p for p in rest if p is not classes and p.width == anchors and p.name not in made]
     sure = narrow[0] if len(narrow) == 1 and corners.width not in _BINS else None
-    said = _said(classes, "classes") or _said(corners, "corners") or (sure is not None and _said(sure, "sure"))
-    known = said or names is not None or low or (active and corners.name not in active)
-    if classes.width % anchors or not known or _mixes_boxes(forward, classes):
+    said = [_said(classes, "classes"), _said(corners, "corners"), sure is not None and _said(sure, "sure")]
+    shown = (low or active) and corners.name not in active and not _is_fine(classes, size)
+    known = names is not None or sum(said) > 1 or shown
+    if classes.width % anchors or not known or _mixes_boxes(forward, classes) or _said(classes, "others"):
         return None
     return Level(classes, classes.width // anchors, anchors, sure, corners)
 
@@ -232,6 +234,11 @@ def is_certain(forward: Forward, piece: Piece) -> bool:
     return node is not None and plain(node) in ("HardSigmoid", "Sigmoid", "Softmax")
 
 
+def _is_fine(piece: Piece, size: Sequence[int]) -> bool:
+    """Whether a level has smaller steps than detectors have: what has an answer for almost every pixel has them."""
+    return len(piece.axes) == 2 and any(_at([piece.count], size, s, 1) for s in _STRIDES if s < _COARSE)
+
+
 def _per_place(corners: Piece) -> int:
     """How many boxes a place has, by the numbers that tell where they are."""
     return corners.width // 4 if len(corners.axes) == 2 and corners.width not in _BINS else 1
@@ -261,8 +268,7 @@ def _all_in_one(forward: Forward, piece: Piece, names: int | None, size: Sequenc
     """Coordinates, objectness and classes of each anchor, as of YOLOv3 to v7."""
     anchors = piece.anchors
     if len(piece.axes) == 2 and len(forward.type(piece.name).shape or ()) == 4:
-        fine = any(_at([piece.count], size, s, 1) for s in _STRIDES if s < _COARSE)
-        if fine or piece.width % _ANCHORS or not _pointwise(forward, piece):
+        if _is_fine(piece, size) or piece.width % _ANCHORS or not _pointwise(forward, piece):
             return None
         anchors, width = _ANCHORS, piece.width // _ANCHORS
         sure = slice(4, 5)

@@ -24,16 +24,11 @@ def at_size(source: Source, forward: Forward, inputs: Sequence[Input], made: Pre
     edge = None if made is None else made.shortest_edge
     size = None if made is None else made.size or (edge and (edge, edge))
     for height, width in [size, *((n, n) for n in _SIDES if size != (n, n))] if size else ():
-        known = {i.name: Type(forward.type(i.name).dtype, _shape(i, (height, width))) for i in pictures}
+        known = {i.name: Type(forward.type(i.name).dtype, i.of_size((height, width))) for i in pictures}
         found = forward.again(source.proto, known)
         if found.misused.keys() <= forward.misused.keys():
             return found
     return forward
-
-
-def _shape(given: Input, size: Sequence[int]) -> tuple[int | str, ...]:
-    sides = dict(zip(given.space, size, strict=True))
-    return tuple(sides.get(a, d) if isinstance(d, str) else d for a, d in enumerate(given.shape))
 
 
 def opened(
